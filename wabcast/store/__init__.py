@@ -1,0 +1,1 @@
+"""SQLite, and nothing else: every statement of wabcast stands in this folder."""

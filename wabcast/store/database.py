@@ -1,0 +1,236 @@
+"""Opening the file, the one safe way; nothing else in the program makes a connection.
+
+pysqlite3 with WAL and `synchronous=FULL`: a power cut may not forget that something left.
+Several processes write, so every read-then-write begins with `immediate`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pysqlite3 import dbapi2 as sqlite
+
+from wabcast.errors import NotFound, Refused, StoreError
+from wabcast.failpoints import failpoint
+
+if TYPE_CHECKING:
+    from pysqlite3.dbapi2 import Connection, Row
+
+    __all__ = ["Connection", "Row"]
+
+SCHEMA = 1
+"""How many migrations this code knows; `PRAGMA user_version` holds how many the file has."""
+
+BUSY_SECONDS = 30.0
+NETWORK_FILE_SYSTEMS = frozenset(
+    ["nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "9p", "ceph", "glusterfs"]
+    + ["lustre", "beegfs", "davfs", "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "fuse.rclone"]
+)
+
+DatabaseError = sqlite.DatabaseError
+OperationalError = sqlite.OperationalError
+IntegrityError = sqlite.IntegrityError
+
+
+def connect(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> Connection:
+    """Open or create the database at `path`, at the schema this code knows.
+
+    A new file is 0600 from birth; an old one is backed up, then migrated. Refuses a network
+    file system and a newer schema; raises StoreError where the file cannot be used.
+    """
+    _refuse_network(path)
+    try:
+        _give_birth(path)
+        db = _open(path, busy_seconds)
+    except OSError as exc:
+        raise StoreError(
+            f"cannot open the database {path}: {exc.strerror or exc}",
+            hint="check the folder's permissions, or name another file with --db",
+        ) from exc
+    try:
+        _migrate(db, path)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def connect_read_only(path: Path) -> Connection:
+    """A second pair of eyes on an existing file: can look, cannot touch."""
+    if not path.exists():
+        raise NotFound(f"no database at {path}", hint="`wabcast db path` says where it is")
+    db = sqlite.connect(f"file:{_quoted(path)}?mode=ro", uri=True, isolation_level=None)
+    db.row_factory = sqlite.Row
+    db.execute(f"pragma busy_timeout = {int(BUSY_SECONDS * 1000)}")
+    return db
+
+
+@contextmanager
+def immediate(db: Connection) -> Iterator[Connection]:
+    """A transaction that holds the write lock from its first statement.
+
+    A deferred one that reads first fails at once under contention, whatever the timeout.
+    """
+    db.execute("begin immediate")
+    try:
+        yield db
+    except BaseException:
+        if db.in_transaction:
+            db.execute("rollback")
+        raise
+    db.execute("commit")
+
+
+def is_busy(exc: BaseException) -> bool:
+    return isinstance(exc, OperationalError) and (
+        "locked" in str(exc) or "busy" in str(exc).lower()
+    )
+
+
+def backup(db: Connection, target: Path) -> None:
+    """Copy the live database to `target`, whole or not at all."""
+    part = target.with_name(target.name + ".part")
+    part.unlink(missing_ok=True)
+    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    copy = sqlite.connect(str(part))
+    try:
+        db.backup(copy, pages=2000)
+        failpoint("in-backup")
+    finally:
+        copy.close()
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.replace(target)
+
+
+def _open(path: Path, busy_seconds: float) -> Connection:
+    try:
+        db = sqlite.connect(
+            str(path), timeout=busy_seconds, isolation_level=None, check_same_thread=False
+        )
+        db.row_factory = sqlite.Row
+        db.execute("pragma foreign_keys = on")
+        db.execute("pragma trusted_schema = off")
+        _write_ahead(db, busy_seconds)
+        db.execute("pragma synchronous = full")
+        db.execute("pragma cache_size = -16000")
+    except sqlite.DatabaseError as exc:
+        raise StoreError(
+            f"cannot use the database {path}: {exc}",
+            hint="`wabcast db check` looks at it; a backup made by `db backup` can replace it",
+        ) from exc
+    return db
+
+
+def _write_ahead(db: Connection, busy_seconds: float) -> None:
+    """Turn WAL on; the switch ignores the busy timeout, so we wait ourselves."""
+    until = time.monotonic() + busy_seconds
+    while True:
+        try:
+            if db.execute("pragma journal_mode").fetchone()[0] == "wal":
+                return
+            db.execute("pragma journal_mode = wal")
+        except OperationalError as exc:
+            if not is_busy(exc) or time.monotonic() > until:
+                raise
+            time.sleep(0.02)
+
+
+def _give_birth(path: Path) -> None:
+    """Make the file private before SQLite sees it: its journals inherit the mode."""
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:
+        return  # another first start was a moment earlier
+
+
+def _migrate(db: Connection, path: Path) -> None:
+    version = _version(db)
+    if version == SCHEMA:
+        return
+    _refuse_newer(version, path)
+    if version:
+        backup(db, path.with_name(f"{path.name}.v{version}.bak"))
+    import sqlite_utils
+
+    from wabcast.store.migrations import migrations
+
+    with _named_errors(path), immediate(db):
+        # Somebody else may have done it while we waited for the lock.
+        version = _version(db)
+        _refuse_newer(version, path)
+        if version < SCHEMA:
+            if not version and db.execute("select 1 from sqlite_master limit 1").fetchone():
+                raise Refused(
+                    f"{path} is not a wabcast database",
+                    hint="name another file with --db; nothing was changed in this one",
+                )
+            migrations.apply(sqlite_utils.Database(db))
+            db.execute(f"pragma user_version = {SCHEMA}")
+
+
+def _version(db: Connection) -> int:
+    return int(db.execute("pragma user_version").fetchone()[0])
+
+
+def _refuse_newer(version: int, path: Path) -> None:
+    if version > SCHEMA:
+        raise Refused(
+            f"{path} was written by a newer wabcast (schema {version}, this one knows {SCHEMA})",
+            hint="upgrade wabcast: pip install --upgrade wabcast",
+        )
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite.DatabaseError as exc:
+        raise StoreError(
+            f"cannot write the database {path}: {exc}",
+            hint="check free space and permissions, then run the same command again",
+        ) from exc
+
+
+def _refuse_network(path: Path) -> None:
+    """SQLite's WAL needs shared memory, which a network file system does not have."""
+    folder = path.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    kind = _file_system(folder.resolve())
+    if kind in NETWORK_FILE_SYSTEMS:
+        raise Refused(
+            f"{path} is on a network file system ({kind}), where SQLite loses data",
+            hint="keep the database on a local disk: --db FILE or WABCAST_DB",
+        )
+
+
+def _file_system(folder: Path, mounts: str | None = None) -> str:
+    """The type of the file system that holds `folder`, "" where nobody says (not Linux)."""
+    if mounts is None:
+        try:
+            mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+    best, kind = "", ""
+    for line in mounts.splitlines():
+        fields = line.split(" ")
+        if len(fields) < 3:
+            continue
+        point = fields[1].replace("\\040", " ")
+        inside = folder == Path(point) or Path(point) in folder.parents
+        if inside and len(point) >= len(best):
+            best, kind = point, fields[2]
+    return kind
+
+
+def _quoted(path: Path) -> str:
+    return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
