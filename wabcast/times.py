@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from wabcast.errors import UsageError
@@ -250,6 +251,7 @@ def _below_zoneinfo(path: str) -> str:
     return name.removeprefix("posix/").removeprefix("right/")
 
 
+@lru_cache(maxsize=1)
 def _zone_names() -> set[str]:
     from zoneinfo import available_timezones
 
