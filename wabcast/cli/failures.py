@@ -1,0 +1,79 @@
+"""What others threw, in our words: the command line's faults, the disk's, and our bugs.
+
+Only `__main__` and `output.close` end a command with what comes from here.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from wabcast.errors import NotFound, StoreError, UsageError, WabcastError
+
+if TYPE_CHECKING:
+    import typer
+
+_STORE = (
+    "SQLITE_FULL",
+    "SQLITE_READONLY",
+    "SQLITE_BUSY",
+    "SQLITE_LOCKED",
+    "SQLITE_IOERR",
+    "SQLITE_CANTOPEN",
+    "SQLITE_PERM",
+)
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+
+
+def from_typer(exc: typer.TyperException) -> WabcastError:
+    """A wrong command line. The hint is the command whose `--help` tells it right."""
+    command = getattr(getattr(exc, "ctx", None), "command_path", "wabcast")
+    message = " ".join(exc.format_message().split())
+    return _because(exc, UsageError(message, hint=f"{command} --help"))
+
+
+def from_machine(exc: Exception) -> WabcastError:
+    """What SQLite, the operating system or a mistake of ours raised.
+
+    A damaged database and a bug end with 1, a disk that does not take our writes with 12.
+    """
+    name = str(getattr(exc, "sqlite_errorname", ""))
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return _because(
+            exc,
+            WabcastError(
+                f"the database is damaged: {exc}",
+                hint="`wabcast db check` looks at it; a backup by `wabcast db backup` replaces it",
+            ),
+        )
+    if name.startswith(_STORE):
+        return _because(
+            exc,
+            StoreError(
+                f"the database cannot be used: {exc}",
+                hint="check free space and permissions with `wabcast doctor`, then run it again",
+            ),
+        )
+    if isinstance(exc, OSError) and exc.strerror:
+        return _because(exc, _from_system(exc))
+    return _because(
+        exc,
+        WabcastError(
+            f"{type(exc).__name__}: {exc} (a bug)",
+            hint="run it again with --verbose and report what it says",
+        ),
+    )
+
+
+def _from_system(exc: OSError) -> WabcastError:
+    what = f"{exc.filename}: {exc.strerror}" if exc.filename else str(exc.strerror)
+    if exc.errno in _DISK:
+        return StoreError(f"cannot write: {what}", hint="make room, then run it again")
+    if isinstance(exc, FileNotFoundError):
+        return NotFound(f"no such file: {exc.filename}", hint="check the spelling of the path")
+    return WabcastError(what, hint="run it again with --verbose to see where")
+
+
+def _because(cause: Exception, error: WabcastError) -> WabcastError:
+    error.__cause__ = cause
+    return error
