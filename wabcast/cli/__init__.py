@@ -94,6 +94,9 @@ class Verb(TyperCommand):
 class Noun(TyperGroup):
     """Verbs of a noun. Without one it shows its help."""
 
+    def get_params(self, ctx: Context) -> list[Parameter]:
+        return [quick(param) for param in super().get_params(ctx)]
+
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, args or ["--help"])
 
@@ -166,12 +169,18 @@ class _Plain:
             return value
         if not several and isinstance(kind, type) and isinstance(value, kind):
             return value
+        if kind is int and str(value).isdecimal() and _unbounded(param):
+            return int(str(value))
         param._runtime_param = None  # type: ignore[attr-defined]
         try:
             typers = param.get_runtime_param()  # type: ignore[attr-defined]
             return typers.coerce(value, param=param, ctx=ctx)
         finally:
             param._runtime_param = self  # type: ignore[attr-defined]
+
+
+def _unbounded(param: Parameter) -> bool:
+    return getattr(param, "min", None) is None and getattr(param, "max", None) is None
 
 
 def _remember(ctx: typer.Context, param: typer.CallbackParam, value: object) -> object:
