@@ -20,6 +20,8 @@ from typing import IO, TYPE_CHECKING, Any
 from wabcast.errors import Refused, WabcastError
 
 if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
     from wabcast.cli.bar import Progress
     from wabcast.store.database import Connection
 
@@ -82,6 +84,16 @@ def options() -> Options:
     if _options is None:
         raise RuntimeError("options are asked for before a verb was found")
     return _options
+
+
+def zone() -> ZoneInfo:
+    """The zone in which times are read: `--timezone`, else the machine's."""
+    from zoneinfo import ZoneInfo
+
+    from wabcast import config, times
+
+    name = options().timezone
+    return times.zone(name, default=ZoneInfo("UTC")) if name else config.machine_zone()
 
 
 @contextmanager
