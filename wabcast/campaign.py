@@ -110,6 +110,7 @@ class Campaign:
     timezone: str | None
     not_after: str | None
     scheduled_at: str | None
+    resume_at: str | None
     repeat: str | None
     if_missed: str
     last_fired_at: str | None

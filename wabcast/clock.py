@@ -17,6 +17,9 @@ SECOND = 1_000_000
 """A second, in the unit of `Clock.micros`."""
 
 
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 class Clock:
     """The machine's clock. Tests hand over one that stands still."""
 
@@ -26,6 +29,10 @@ class Clock:
     def micros(self) -> int:
         """Wall time, microseconds since the epoch."""
         return time.time_ns() // 1000
+
+    def steady(self) -> int:
+        """Microseconds that nobody can set, from some moment on; a suspended machine's count."""
+        return time.clock_gettime_ns(_STEADY) // 1000
 
     def now(self) -> datetime:
         """Wall time, aware, UTC."""

@@ -6,9 +6,12 @@ tables of the providers only say which verdict an answer is.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from typing import assert_never
 
 
 class Scope(StrEnum):
@@ -76,3 +79,165 @@ class Lost:
 
 
 Verdict = Accepted | Deferred | Rejected | Halted | Lost
+
+
+class MessageStatus(StrEnum):
+    PENDING = "pending"
+    QUEUED = "queued"
+    SENT = "sent"
+    DELIVERED = "delivered"
+    READ = "read"
+    REPLIED = "replied"
+    FAILED = "failed"
+    IN_DOUBT = "in_doubt"
+    SKIPPED = "skipped"
+
+
+_M = MessageStatus
+_REACHED = frozenset({_M.SENT, _M.DELIVERED, _M.READ, _M.REPLIED})
+
+MESSAGE_LIFECYCLE: Mapping[MessageStatus, frozenset[MessageStatus]] = {
+    _M.PENDING: frozenset({_M.QUEUED, _M.SKIPPED, _M.FAILED}) | _REACHED,
+    _M.QUEUED: frozenset({_M.FAILED, _M.IN_DOUBT, _M.PENDING}) | _REACHED,
+    _M.IN_DOUBT: frozenset({_M.FAILED, _M.PENDING}) | _REACHED,
+    _M.SENT: frozenset({_M.DELIVERED, _M.READ, _M.REPLIED, _M.FAILED}),
+    _M.DELIVERED: frozenset({_M.READ, _M.REPLIED}),
+    _M.READ: frozenset({_M.REPLIED}),
+    _M.REPLIED: frozenset(),
+    _M.FAILED: frozenset({_M.PENDING}) | _REACHED,
+    _M.SKIPPED: frozenset({_M.PENDING}),
+}
+"""What may follow what. From `pending` straight to `sent`: a receipt proves that an attempt
+thought refused has gone. `failed → delivered`: evidence beats a failure told before."""
+
+RANK = {_M.SENT: 1, _M.DELIVERED: 2, _M.READ: 3, _M.REPLIED: 4}
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """When a deferred message is tried again. Seed: 3 attempts, exponential."""
+
+    limit: int = 3
+    first: timedelta = timedelta(seconds=2)
+    longest: timedelta = timedelta(minutes=10)
+    pair_limit: int = 6
+
+    def wait(self, attempts: int, chance: float) -> timedelta:
+        """After the `attempts`-th try, `chance` in 0..1 spreading it by a quarter either way."""
+        plain: timedelta = min(self.first * (1 << (attempts - 1)), self.longest)
+        return plain * (0.75 + chance / 2)
+
+    def wait_for_pair(self, attempts: int) -> timedelta:
+        """4^X seconds, X from 0 (PROVIDERS 2.2, 131056)."""
+        return timedelta(seconds=min(4 ** (attempts - 1), 3600))
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a verdict makes of a row, and what else it asks for.
+
+    `wait` is set where the row is pending again; `give_back` takes the attempt off the count.
+    `cool` holds back everybody on the account, for that long at least. `halt` stops the
+    campaign, or all of the account.
+    """
+
+    status: MessageStatus
+    message_id: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    wait: timedelta = timedelta(0)
+    give_back: bool = False
+    opt_out: bool = False
+    cool: timedelta | None = None
+    halt: Halted | None = None
+
+
+def settle(attempts: int, verdict: Verdict, *, retry: Retry, chance: float) -> Settled:
+    """What follows from `verdict` on the `attempts`-th try (from 1). Pure and total.
+
+    The count goes on when a person has the failed ones tried again (`campaign retry`), so that
+    no two requests share a ref: hence every third try, not the third, is a last one.
+    """
+    match verdict:
+        case Accepted(message_id):
+            return Settled(_M.SENT, message_id=message_id)
+        case Deferred(code, reason, after, Scope.ACCOUNT):
+            return Settled(
+                _M.PENDING,
+                error_code=code,
+                error_message=reason,
+                give_back=True,
+                cool=after or timedelta(0),
+            )
+        case Deferred(code, reason, after, scope):
+            pair = scope is Scope.RECIPIENT
+            if attempts % (retry.pair_limit if pair else retry.limit) == 0:
+                told = f"{reason} (given up after {attempts} attempts)"
+                return Settled(_M.FAILED, error_code=code, error_message=told)
+            wait = retry.wait_for_pair(attempts) if pair else retry.wait(attempts, chance)
+            return Settled(
+                _M.PENDING,
+                error_code=code,
+                error_message=reason,
+                wait=max(wait, after or timedelta(0)),
+            )
+        case Rejected(code, reason):
+            return Settled(
+                _M.FAILED, error_code=code, error_message=reason, opt_out=verdict.opt_out
+            )
+        case Halted(code, reason):
+            return Settled(
+                _M.PENDING,
+                error_code=code,
+                error_message=reason,
+                give_back=True,
+                halt=verdict,
+            )
+        case Lost(reason, code):
+            return Settled(_M.IN_DOUBT, error_code=code, error_message=reason)
+        case _:
+            assert_never(verdict)
+
+
+class Breaker:
+    """Stops a campaign that fails and fails: so many of one kind in a row, or half of the last
+    hundred. Faults of recipients never count, throttling is the cool-down's business.
+    """
+
+    def __init__(self, in_a_row: int = 20, window: int = 100) -> None:
+        self._limit = in_a_row
+        self._recent: deque[str | None] = deque(maxlen=window)
+        self._kind: str | None = None
+        self._row = 0
+        self._any_accepted = False
+
+    def note(self, verdict: Verdict) -> str | None:
+        """Take note of an outcome; the reason to stop, or None."""
+        match verdict:
+            case Accepted():
+                self._any_accepted = True
+                self._recent.append(None)
+                self._kind, self._row = None, 0
+                return None
+            case Rejected(code, reason, Scope.MESSAGE):
+                limit = min(self._limit, verdict.halt_after)
+                if self._any_accepted:
+                    limit = max(limit, 3)  # one odd row is not the template's fault
+                return self._failed(f"{code} {reason}", limit)
+            case Deferred(code, reason, _, Scope.MESSAGE):
+                return self._failed(f"{code} {reason}", self._limit)
+            case Lost(_, code):
+                return self._failed(f"{code}: no usable answer", self._limit)
+            case _:
+                return None
+
+    def _failed(self, kind: str, limit: int) -> str | None:
+        self._recent.append(kind)
+        self._row = self._row + 1 if kind == self._kind else 1
+        self._kind = kind
+        if self._row >= limit:
+            return f"{self._row} failures in a row: {kind}"
+        alike = self._recent.count(kind) if len(self._recent) == self._recent.maxlen else 0
+        if alike * 2 >= (self._recent.maxlen or 0) and alike:
+            return f"{alike} of the last {len(self._recent)} failed: {kind}"
+        return None

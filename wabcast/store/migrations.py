@@ -122,6 +122,7 @@ create table campaigns (
     timezone           text,
     not_after          text,
     scheduled_at       text,
+    resume_at          text,
     repeat             text,
     if_missed          text not null default 'auto' check (if_missed in ('auto', 'run', 'skip')),
     last_fired_at      text,
@@ -154,7 +155,7 @@ create table campaigns (
     completed_at       text
 ) strict;
 create index campaigns_account on campaigns (account_id, status);
-create index campaigns_due on campaigns (status, scheduled_at);
+create index campaigns_due on campaigns (status, scheduled_at, resume_at);
 """
 
 MESSAGES = """

@@ -1,0 +1,383 @@
+"""Carries one campaign: what is due, at its pace, through the provider, into the ledger.
+
+The way of a message is `Run._carry`, and reads from top to bottom. Law 1 hangs on its order:
+the intent is on disk before the request leaves, the outcome is recorded before anything else
+follows from it, and from the intent on the way is not cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol, TypeVar
+
+from wabcast.campaign import CampaignStatus
+from wabcast.clock import SECOND, Clock, parse, text
+from wabcast.delivery import (
+    Breaker,
+    Deferred,
+    Halted,
+    Retry,
+    Scope,
+    Settled,
+    Verdict,
+    settle,
+)
+from wabcast.errors import Exit, StoreError
+from wabcast.failpoints import failpoint
+from wabcast.gate import Gate, Ticket
+from wabcast.ledger import Cap, Control, Due, Ledger
+from wabcast.message import Message
+from wabcast.store.ledger import Told
+
+T = TypeVar("T")
+
+PAGE = 200
+"""Recipients read at once."""
+
+CONTROL_EVERY = 0.25
+"""Seconds between looks at what others want of this run."""
+
+LONG = timedelta(seconds=60)
+"""A wait that an unattended run does not sit through."""
+
+
+class Sender(Protocol):
+    """What the engine needs of a provider."""
+
+    async def send(self, message: Message) -> Verdict: ...
+
+
+class Unsayable(Exception):  # a fact about a person's data
+    """The message cannot be said to this person; `skip` says whether that was foreseen."""
+
+    def __init__(self, code: str, reason: str, *, skip: bool = False) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+        self.skip = skip
+
+
+Say = Callable[[Due], Mapping[str, Any]]
+"""Renders the message object for one person; raises Unsayable."""
+
+Quiet = Callable[[Due | None, datetime], timedelta]
+"""How long nothing may go to this person (None: to anybody) from now on; zero for now."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a run is to do, beside the campaign itself."""
+
+    campaign_id: str
+    concurrency: int
+    not_after: datetime | None = None
+    cap_account: int | None = None
+    quiet: Quiet = lambda _message, _now: timedelta(0)
+    attended: bool = True
+    retry: Retry = field(default_factory=Retry)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended: `exit` as in CLI.md, `reason` for people."""
+
+    exit: Exit
+    status: CampaignStatus
+    reason: str | None = None
+
+
+class Run:
+    """One process carrying one campaign. `carry` returns when it is over; `stop` asks for it."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        ledger: Ledger,
+        gate: Gate,
+        provider: Sender,
+        say: Say,
+        clock: Clock,
+        breaker: Breaker | None = None,
+    ) -> None:
+        self.plan = plan
+        self.holding: str | None = None
+        self._ledger = ledger
+        self._gate = gate
+        self._provider = provider
+        self._say = say
+        self._clock = clock
+        self._breaker = breaker or Breaker()
+        self._queue: asyncio.Queue[Due | None] = asyncio.Queue(PAGE)
+        self._waiting: set[asyncio.Task[None]] = set()
+        self._out = 0
+        self._moved = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._pause: tuple[str, str | None] | None = None
+        self._cap: int | None = None
+        self._broken: StoreError | None = None
+
+    async def carry(self) -> Ending:
+        """Send all that is due. The campaign must be running and held by this run."""
+        control = await self._ledger.control()
+        self._cap = control.daily_cap
+        beside = [asyncio.create_task(self._watch()), asyncio.create_task(self._give_up_waits())]
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._patiently(self._feed()))
+                for _ in range(self.plan.concurrency):
+                    group.create_task(self._worker())
+        finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.wait(beside)
+        if self._broken is not None:
+            raise self._broken
+        return await self._end()
+
+    def stop(self, reason: str, resume_at: str | None = None) -> None:
+        """Claim no more; what is on the wire is finished and recorded, the campaign paused."""
+        if self._pause is None:
+            self._pause = (reason, resume_at)
+        self._stopping.set()
+
+    async def _end(self) -> Ending:
+        control = await self._ledger.control()
+        await self._ledger.hold(None)
+        if control.status is CampaignStatus.RUNNING and control.mine:
+            if control.pending or control.queued:
+                reason, resume_at = self._pause or ("stopped", None)
+                await self._ledger.move("pause", reason=reason, resume_at=resume_at)
+                return Ending(Exit.STOPPED, CampaignStatus.PAUSED, reason)
+            await self._ledger.move("complete")
+            return Ending(Exit.DONE, CampaignStatus.COMPLETED)
+        return Ending(Exit.STOPPED, control.status, control.reason or str(control.status))
+
+    # -- what is due
+
+    async def _feed(self) -> None:
+        """Hand out what is due, a page ahead, until nothing is owed any more."""
+        start = ("", 0)
+        after = start
+        while not self._stopping.is_set():
+            if await self._expired() or await self._closed():
+                continue
+            page = await self._ledger.due(after, PAGE)
+            for message in page:
+                await self._queue.put(message)
+                self._out += 1
+            if page:
+                after = (page[-1].due_at, page[-1].id)
+            elif self._out:
+                await self._until_moved()
+            else:
+                after = start  # nothing is in hand, so nothing can be read twice
+                earliest = await self._ledger.next_due()
+                if earliest is None:
+                    break
+                await self._wait(parse(earliest) - self._clock.now(), "next attempt due")
+        for _ in range(self.plan.concurrency):
+            await self._queue.put(None)
+
+    async def _until_moved(self) -> None:
+        self._moved.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await self._moved.wait()
+
+    async def _expired(self) -> bool:
+        limit = self.plan.not_after
+        if limit is None or self._clock.now() <= limit:
+            return False
+        await self._ledger.expire(f"not sent before {text(limit)}")
+        self.plan.not_after = None
+        return True
+
+    async def _closed(self) -> bool:
+        """Wait while nothing may go to anybody; True where that took time."""
+        wait = self.plan.quiet(None, self._clock.now())
+        if wait <= timedelta(0):
+            return False
+        await self._wait(wait, "outside the window")
+        return True
+
+    async def _wait(self, wait: timedelta, why: str) -> None:
+        """Sit through a wait, or pause until then where nobody is looking and it is long."""
+        until = self._clock.now() + wait
+        if wait > LONG and not self.plan.attended:
+            self.stop(f"{why} until {text(until)}", resume_at=text(until))
+            return
+        self.holding = f"{why} until {text(until)}" if wait > LONG else why
+        deadline = self._clock.micros() + round(wait.total_seconds() * SECOND)
+        try:
+            # Short steps: the clock may be set, the lid may be closed.
+            while not self._stopping.is_set() and self._clock.micros() < deadline:
+                left = (deadline - self._clock.micros()) / SECOND
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(max(left, 0.001), 5.0)):
+                        await self._stopping.wait()
+        finally:
+            self.holding = None
+
+    # -- the way of a message
+
+    async def _worker(self) -> None:
+        while True:
+            message = await self._patiently(self._queue.get())
+            if message is None:
+                return
+            try:
+                await self._carry(message)
+            except StoreError as exc:
+                self._break_off(exc)
+            finally:
+                self._out -= 1
+                self._moved.set()
+
+    async def _carry(self, message: Due) -> None:
+        content = await self._content(message)
+        if content is None or await self._not_now(message):
+            return
+        ticket = await self._patiently(self._gate.take())
+        if ticket is None:
+            return
+        attempt = await self._intend(message, content, ticket)
+        if attempt is None:
+            self._gate.give_up(ticket)
+            return
+        failpoint("after-intent")
+        await self._gate.leave(ticket)
+        ref = f"wabcast:{self.plan.campaign_id}:{message.id}:{attempt}"
+        verdict = await self._provider.send(Message(message.phone, content, ref))
+        failpoint("after-answer")
+        settled = settle(
+            attempt, verdict, retry=self.plan.retry, chance=self._clock.random.random()
+        )
+        await self._ledger.record(message, settled, attempt)
+        await self._follow(verdict, settled, ticket)
+
+    async def _content(self, message: Due) -> Mapping[str, Any] | None:
+        if message.barred:
+            await self._ledger.skip(message, "barred", message.barred)
+            return None
+        try:
+            return self._say(message)
+        except Unsayable as exc:
+            say = self._ledger.skip if exc.skip else self._ledger.fail
+            await say(message, exc.code, exc.reason)
+            return None
+
+    async def _not_now(self, message: Due) -> bool:
+        """Put off a person whose own window is closed."""
+        now = self._clock.now()
+        wait = self.plan.quiet(message, now)
+        if wait <= timedelta(0):
+            return False
+        await self._ledger.postpone(message, text(now + wait))
+        return True
+
+    async def _intend(self, message: Due, content: Mapping[str, Any], ticket: Ticket) -> int | None:
+        body = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+        account = self.plan.cap_account
+        cap = Cap(account, self._cap) if account is not None and self._cap else None
+        intended = await self._ledger.intend(message, body, ticket.slot, cap)
+        match intended.told:
+            case Told.INTENDED:
+                return intended.attempt
+            case Told.CAPPED:
+                await self._capped(intended.until or text(self._clock.now()))
+            case Told.STOPPED:
+                self._stopping.set()
+            case _:
+                pass
+        return None
+
+    async def _capped(self, until: str) -> None:
+        reason = f"daily cap of {self._cap} people is used up until {until}"
+        if not self.plan.attended:
+            self.stop(reason, resume_at=until)
+            return
+        await self._wait(parse(until) - self._clock.now(), reason)
+
+    async def _follow(self, verdict: Verdict, settled: Settled, ticket: Ticket) -> None:
+        """What an outcome means for the others."""
+        account = self._gate.account
+        match verdict:
+            case Deferred(code, reason, _, Scope.ACCOUNT):
+                least = settled.cool or timedelta(0)
+                await account.throttled(ticket, least, f"{code} {reason}")
+                if account.cooldown.hopeless:
+                    self.stop(f"the account could not send for a long time: {code} {reason}")
+            case Halted(code, reason, scope):
+                account.answered(ticket)
+                await self._halt(f"{code} {reason}", scope)
+            case _:
+                await account.relieved(ticket)
+        broken = self._breaker.note(verdict)
+        if broken is not None:
+            self.stop(broken)
+
+    async def _halt(self, reason: str, scope: Scope) -> None:
+        first = self._pause is None
+        self.stop(reason)
+        if first and scope is Scope.ACCOUNT:
+            await self._ledger.halt_account(reason)
+
+    # -- control
+
+    async def _patiently(self, waiting: Coroutine[Any, Any, T]) -> T | None:
+        """Await what may be given up when the run stops; None then. Never an intent or later."""
+        if self._stopping.is_set():
+            waiting.close()
+            return None
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  # a coroutine runs in a task
+        self._waiting.add(task)
+        try:
+            return await waiting
+        except asyncio.CancelledError:
+            if not self._stopping.is_set():
+                raise
+            task.uncancel()
+            return None
+        finally:
+            self._waiting.discard(task)
+
+    async def _give_up_waits(self) -> None:
+        await self._stopping.wait()
+        for task in list(self._waiting):
+            task.cancel()
+
+    def _break_off(self, exc: StoreError) -> None:
+        """The file cannot be written: nothing more leaves, what is out is let finish."""
+        self._broken = self._broken or exc
+        self._stopping.set()
+
+    async def _watch(self) -> None:
+        """Notice what others want, and say what this run is waiting for."""
+        try:
+            await self._look()
+        except StoreError as exc:
+            self._break_off(exc)
+
+    async def _look(self) -> None:
+        shown: str | None = None
+        while True:
+            await self._clock.sleep(CONTROL_EVERY)
+            control = await self._ledger.control()
+            self._cap = control.daily_cap
+            if not self._may_go_on(control):
+                self._stopping.set()
+            holding = self.holding or self._gate.holding
+            if holding != shown:
+                shown = holding
+                await self._ledger.hold(holding)
+
+    @staticmethod
+    def _may_go_on(control: Control) -> bool:
+        return control.mine and control.status is CampaignStatus.RUNNING

@@ -1,0 +1,270 @@
+"""The two gates a message passes on its way out: the campaign's own, and the account's.
+
+The campaign's is in this process (aiolimiter); the account's slots are in the file, because
+other processes and restarts share them. Both keep the exact log of their last releases, which
+has the last word. `Gate.take` gives a message its moment, `Gate.leave` waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from wabcast.clock import SECOND, Clock
+from wabcast.pacing import CATCH_UP, LATE, CoolDown, Log, Rate, Release
+from wabcast.store import slots
+from wabcast.store.slots import Lease
+
+if TYPE_CHECKING:
+    from aiolimiter import AsyncLimiter
+
+    from wabcast.recorder import Recorder
+
+
+@dataclass(slots=True)
+class Ticket:
+    """A message's moment: `slot` in microseconds, its places in the two logs, and when it left."""
+
+    slot: int
+    shared: bool = False
+    own: Release | None = None
+    joint: Release | None = None
+    left_at: int = 0
+    """Steady time; 0 while it is here."""
+
+
+class AccountGate:
+    """The slots of one account, for all campaigns of this process on it."""
+
+    def __init__(self, account: int, holder: str, recorder: Recorder, clock: Clock) -> None:
+        self.account = account
+        self.cooldown = CoolDown()
+        self.reason = ""
+        self._holder = holder
+        self._recorder = recorder
+        self._clock = clock
+        self._turn = asyncio.Lock()
+        self._lease: Lease | None = None
+        self._leased_at = 0
+        self._used = 0
+        self._probe: Ticket | None = None
+        self._answered = asyncio.Event()
+        self._log: Log | None = None
+        self._rate: Rate | None = None
+
+    @property
+    def cooling_until(self) -> int:
+        """Microseconds; in the past where nothing holds the account back."""
+        return self._lease.cooling_until if self._lease else 0
+
+    async def take(self) -> Ticket:
+        """The next slot that nobody else has, not yet waited for.
+
+        After a cool-down one message goes ahead as a probe, and the others wait for its answer.
+        """
+        async with self._turn:
+            while self._probe is not None:
+                await self._answered.wait()
+            ticket = await self._next_slot()
+            if self.cooldown.strikes:
+                self._probe = ticket
+                self._answered.clear()
+            return ticket
+
+    async def another(self, ticket: Ticket) -> Ticket:
+        """A later slot for a message that missed its own; a probe stays the probe."""
+        async with self._turn if self._probe is not ticket else nullcontext():
+            return await self._next_slot()
+
+    async def _next_slot(self) -> Ticket:
+        while True:
+            lease, now = self._lease, self._clock.micros()
+            if lease is not None and lease.count == 0 and now < self._leased_at + SECOND:
+                return Ticket(max(lease.first, now))
+            if lease is not None and self._used < lease.count:
+                slot = round(lease.first + self._used * lease.spacing)
+                self._used += 1
+                if slot < now - (CATCH_UP if lease.shared else LATE):
+                    continue
+                joint = self._log.enter() if self._log else None
+                return Ticket(slot, lease.shared, joint=joint)
+            await self._renew()
+
+    async def _renew(self) -> None:
+        now = self._clock.micros()
+        account, holder = self.account, self._holder
+        lease = await self._recorder.write(
+            lambda db: slots.lease(db, account, holder=holder, now=now)
+        )
+        if lease.rate != self._rate:
+            self._rate = lease.rate
+            self._log = None if lease.rate.unlimited else Log(lease.rate)
+        self._lease, self._used = lease, 0
+        self._leased_at = now
+        if lease.cooling_reason:
+            self.reason = lease.cooling_reason
+
+    def room(self, ticket: Ticket) -> int | None:
+        if ticket.joint is None or self._log is None:
+            return 0
+        return self._log.room(ticket.joint)
+
+    async def throttled(self, ticket: Ticket, least: timedelta, reason: str) -> timedelta | None:
+        """Hold back everybody on the account, in the file; None where that is so already."""
+        pause = self.cooldown.strike(ticket.left_at, self._clock.steady(), least)
+        self.answered(ticket)
+        if pause is None:
+            return None
+        until = self._clock.micros() + round(pause.total_seconds() * SECOND)
+        account = self.account
+        self.reason = reason
+        self._lease = None  # what was leased lies before the end of the cool-down
+        await self._recorder.write(
+            lambda db: slots.hold_back(db, account, until=until, reason=reason)
+        )
+        return pause
+
+    async def relieved(self, ticket: Ticket) -> None:
+        """The provider answered again: the cool-down is over."""
+        if self.cooldown.strikes and ticket.left_at > self.cooldown.since:
+            self.cooldown.relieve()
+            account = self.account
+            self.reason = ""
+            await self._recorder.write(lambda db: slots.relieve(db, account))
+        self.answered(ticket)
+
+    def answered(self, ticket: Ticket) -> None:
+        """The probe's answer is known, or it never left: the next may go."""
+        if self._probe is ticket:
+            self._probe = None
+            self._answered.set()
+
+
+class Gate:
+    """Both gates of one campaign, its pauses between batches and its jitter."""
+
+    def __init__(
+        self,
+        rate: Rate,
+        account: AccountGate,
+        clock: Clock,
+        *,
+        batch_size: int,
+        batch_delay: timedelta,
+        jitter: tuple[float, float],
+        last_slot_at: int,
+        lead: Callable[[], float],
+    ) -> None:
+        self.account = account
+        self.holding: str | None = None
+        self._clock = clock
+        self._rate = rate
+        self._log = None if rate.unlimited else Log(rate)
+        self._limiter = _limiter(rate)
+        self._batch_size = batch_size
+        self._batch_delay = round(batch_delay.total_seconds() * SECOND)
+        self._jitter = jitter
+        self._lead = lead
+        self._taken = 0
+        # What a run before this one let through still counts; how late it was is not known.
+        self._not_before = round(last_slot_at + rate.spacing + LATE) if last_slot_at else 0
+        if self._not_before > clock.micros() + 10 * max(rate.period, SECOND):
+            self._not_before = 0  # the clock was set back
+        self._turn = asyncio.Lock()
+        self._reason = f"pace {rate}"
+
+    async def take(self) -> Ticket:
+        """Wait for the next message's turn; returns shortly before its slot. May be cancelled."""
+        async with self._turn:
+            await self._until(self._not_before, self._reason)
+            if self._limiter is not None:
+                await self._limiter.acquire()
+            self._taken += 1
+            ticket = await self.account.take()
+            try:
+                await self._wait_for(ticket)
+            except BaseException:
+                self.give_up(ticket)
+                raise
+            ticket.own = self._log.enter() if self._log else None
+            low, high = self._jitter
+            pause = round(self._clock.random.uniform(low, high) * SECOND) if high else 0
+            self._reason = f"pace {self._rate}"
+            if self._taken % self._batch_size == 0 and self._batch_delay:
+                pause += self._batch_delay
+                self._reason = "pause between batches"
+            self._not_before = ticket.slot + pause if pause else 0
+            return ticket
+
+    async def _wait_for(self, ticket: Ticket) -> None:
+        lead = round(self._lead() * SECOND)
+        why = f"pace {self._rate}"
+        if ticket.slot - lead > self._clock.micros() + SECOND:
+            cooling = self.account.cooling_until
+            if cooling > self._clock.micros():
+                why = f"account cooling down: {self.account.reason or 'throttled'}"
+        await self._until(ticket.slot - lead, why)
+
+    async def _until(self, moment: int, why: str) -> None:
+        """Sleep until `moment` (wall time), in steps: the clock may be set, the lid closed."""
+        wait = moment - self._clock.micros()
+        if wait <= 0:
+            return
+        self.holding = why
+        end = self._clock.steady() + wait
+        try:
+            while (left := min(moment - self._clock.micros(), end - self._clock.steady())) > 0:
+                await self._clock.sleep(min(left, SECOND) / SECOND)
+        finally:
+            self.holding = None
+
+    async def leave(self, ticket: Ticket) -> int:
+        """Wait for the ticket's own moment, exactly; returns when the message leaves (steady).
+
+        One that comes too late for its slot takes another, so that a stall is not followed by
+        a clump. Not to be cancelled: the intent is committed.
+        """
+        while True:
+            late = self._clock.micros() - ticket.slot
+            if ticket.joint is not None and late > (CATCH_UP if ticket.shared else LATE):
+                Log.released(ticket.joint, self._clock.steady())
+                fresh = await self.account.another(ticket)
+                ticket.slot, ticket.joint, ticket.shared = fresh.slot, fresh.joint, fresh.shared
+                continue
+            free = self._free(ticket)
+            if free is None:
+                await self._clock.sleep(0.002)
+            elif (wait := max(free - self._clock.steady(), min(-late, SECOND))) > 0:
+                await self._clock.sleep(wait / SECOND)
+            else:
+                self._mark(ticket)
+                return ticket.left_at
+
+    def _free(self, ticket: Ticket) -> int | None:
+        joint = self.account.room(ticket)
+        own = self._log.room(ticket.own) if self._log and ticket.own else 0
+        return None if joint is None or own is None else max(joint, own)
+
+    def give_up(self, ticket: Ticket) -> None:
+        """The message does not leave after all: its slot is lost, nobody waits for it."""
+        self._mark(ticket)
+        self.account.answered(ticket)
+
+    def _mark(self, ticket: Ticket) -> None:
+        ticket.left_at = self._clock.steady()
+        for release in (ticket.own, ticket.joint):
+            if release is not None:
+                Log.released(release, ticket.left_at)
+
+
+def _limiter(rate: Rate) -> AsyncLimiter | None:
+    """A small bucket: a large one lets through twice its rate in the first period."""
+    if rate.unlimited:
+        return None
+    from aiolimiter import AsyncLimiter
+
+    return AsyncLimiter(rate.bucket, rate.bucket * rate.spacing / SECOND)

@@ -1,0 +1,242 @@
+"""The ledger as a run sees it: the few things an engine may ask and tell, nothing more.
+
+`Ledger` is the port; `SqliteLedger` the one that exists, over the recorder. Another, on another
+database, must pass the same contract tests. Whatever it is told is on disk when it returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from wabcast import events as words
+from wabcast.campaign import Campaign, CampaignStatus
+from wabcast.clock import Clock, text
+from wabcast.delivery import MessageStatus, Settled
+from wabcast.events import PROGRESS_EVERY, Event
+from wabcast.recorder import Recorder
+from wabcast.store import campaigns, database, events, ledger
+from wabcast.store.database import Connection
+from wabcast.store.ledger import Cap, Due, Intended
+
+__all__ = ["Cap", "Control", "Due", "Intended", "Ledger", "SqliteLedger"]
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What the file says of the campaign: may the run go on?"""
+
+    status: CampaignStatus
+    mine: bool
+    reason: str | None
+    pending: int
+    queued: int
+    daily_cap: int | None
+
+
+class Ledger(Protocol):
+    """What the engine needs of a store. Times are UTC text, slots microseconds."""
+
+    async def due(self, after: tuple[str, int], limit: int) -> list[Due]: ...
+
+    async def next_due(self) -> str | None: ...
+
+    async def intend(self, message: Due, content: str, slot: int, cap: Cap | None) -> Intended: ...
+
+    async def record(self, message: Due, settled: Settled, attempt: int) -> None: ...
+
+    async def skip(self, message: Due, code: str, reason: str) -> None: ...
+
+    async def fail(self, message: Due, code: str, reason: str) -> None: ...
+
+    async def postpone(self, message: Due, due_at: str) -> None: ...
+
+    async def control(self) -> Control: ...
+
+    async def hold(self, holding: str | None) -> None: ...
+
+    async def move(
+        self, verb: str, *, reason: str | None = None, resume_at: str | None = None
+    ) -> bool: ...
+
+    async def halt_account(self, reason: str) -> None: ...
+
+    async def expire(self, reason: str) -> int: ...
+
+
+CONTROL = """
+select c.status, c.run_id, c.reason, c.pending, c.queued, a.daily_cap
+  from campaigns c join accounts a on a.id = c.account_id where c.number = :number
+"""
+
+EXPIRE = """
+update campaign_messages
+   set status = 'skipped', error_code = 'expired', error_message = :reason
+ where campaign_id = :number and status = 'pending'
+   and exists (select 1 from campaigns where number = :number and run_id = :run)
+"""
+
+
+class SqliteLedger:
+    """One run of one campaign: writes through the recorder, reads on a connection of its own."""
+
+    def __init__(
+        self,
+        campaign: Campaign,
+        run: str,
+        recorder: Recorder,
+        path: Path,
+        clock: Clock,
+        *,
+        trace: bool = False,
+    ) -> None:
+        self.campaign = campaign
+        self.run = run
+        self._recorder = recorder
+        self._clock = clock
+        self._trace = trace
+        self._reader: Connection = database.connect(path)
+        self._reading = asyncio.Lock()
+        self._told = campaign.processed // PROGRESS_EVERY
+
+    def close(self) -> None:
+        self._reader.close()
+
+    async def due(self, after: tuple[str, int], limit: int) -> list[Due]:
+        now = text(self._clock.micros())
+        number, reader = self.campaign.number, self._reader
+        async with self._reading:
+            return await asyncio.to_thread(
+                ledger.due, reader, number, now=now, after=after, limit=limit
+            )
+
+    async def next_due(self) -> str | None:
+        async with self._reading:
+            return ledger.next_due(self._reader, self.campaign.number)
+
+    async def intend(self, message: Due, content: str, slot: int, cap: Cap | None) -> Intended:
+        number, run = self.campaign.number, self.run
+        at = self._clock.now()
+        return await self._recorder.write(
+            lambda db: ledger.intend(
+                db, message, campaign=number, run=run, content=content, slot=slot, at=at, cap=cap
+            )
+        )
+
+    async def record(self, message: Due, settled: Settled, attempt: int) -> None:
+        at = self._clock.now()
+
+        def write(db: Connection) -> None:
+            wrote = ledger.record(db, message, settled, attempt=attempt, run=self.run, at=at)
+            if self._trace and wrote:
+                self._tell(db, message, settled, text(at))
+            if settled.status is not MessageStatus.PENDING:
+                self._progress(db, text(at))
+
+        await self._recorder.write(write, must=True)
+
+    def _tell(self, db: Connection, message: Due, settled: Settled, at: str) -> None:
+        names = {
+            MessageStatus.SENT: words.MESSAGE_SENT,
+            MessageStatus.FAILED: words.MESSAGE_FAILED,
+            MessageStatus.IN_DOUBT: words.MESSAGE_IN_DOUBT,
+        }
+        name = names.get(settled.status)
+        if name is None:
+            return
+        data = {
+            "campaignId": self.campaign.id,
+            "messageId": message.id,
+            "phone": message.phone,
+            "whatsappMessageId": settled.message_id,
+            "error": settled.error_code,
+        }
+        events.add(db, Event(name, self.campaign.id, data), at=at)
+
+    def _progress(self, db: Connection, at: str) -> None:
+        """Tell once for each hundred that is done, in the commit that completes it."""
+        row = db.execute(
+            "select total_recipients, total_recipients - pending - queued from campaigns"
+            " where number = ?",
+            (self.campaign.number,),
+        ).fetchone()
+        total, processed = row
+        if processed // PROGRESS_EVERY > self._told:
+            self._told = processed // PROGRESS_EVERY
+            events.add(db, words.progress(self.campaign.id, processed, total), at=at)
+
+    async def skip(self, message: Due, code: str, reason: str) -> None:
+        number, run = self.campaign.number, self.run
+        await self._recorder.write(
+            lambda db: ledger.skip(
+                db, message.id, campaign=number, run=run, code=code, reason=reason
+            )
+        )
+
+    async def fail(self, message: Due, code: str, reason: str) -> None:
+        number, run, at = self.campaign.number, self.run, text(self._clock.micros())
+        await self._recorder.write(
+            lambda db: ledger.fail(
+                db, message.id, campaign=number, run=run, code=code, reason=reason, at=at
+            )
+        )
+
+    async def postpone(self, message: Due, due_at: str) -> None:
+        number, run = self.campaign.number, self.run
+        await self._recorder.write(
+            lambda db: ledger.postpone(db, message.id, campaign=number, run=run, due_at=due_at)
+        )
+
+    async def control(self) -> Control:
+        async with self._reading:
+            row = self._reader.execute(CONTROL, {"number": self.campaign.number}).fetchone()
+        if row is None:
+            return Control(CampaignStatus.CANCELLED, False, "deleted", 0, 0, None)  # noqa: FBT003
+        return Control(
+            CampaignStatus(row["status"]),
+            row["run_id"] == self.run,
+            row["reason"],
+            row["pending"],
+            row["queued"],
+            row["daily_cap"],
+        )
+
+    async def hold(self, holding: str | None) -> None:
+        number, run = self.campaign.number, self.run
+        await self._recorder.write(lambda db: campaigns.hold(db, number, run, holding))
+
+    async def move(
+        self, verb: str, *, reason: str | None = None, resume_at: str | None = None
+    ) -> bool:
+        at = text(self._clock.micros())
+        return await self._recorder.write(
+            lambda db: campaigns.move(
+                db,
+                self.campaign,
+                verb,
+                at=at,
+                fence=self.run,
+                reason=reason,
+                resume_at=resume_at,
+            ),
+            must=True,
+        )
+
+    async def halt_account(self, reason: str) -> None:
+        """Pause every running campaign of the account; their runs notice."""
+        at = text(self._clock.micros())
+        account = self.campaign.account_id
+
+        def write(db: Connection) -> None:
+            for other in campaigns.running_on(db, account):
+                campaigns.move(db, other, "pause", at=at, reason=reason)
+            told = {"account": self.campaign.account, "reason": reason}
+            events.add(db, Event(words.ACCOUNT_HALTED, self.campaign.id, told), at=at)
+
+        await self._recorder.write(write, must=True)
+
+    async def expire(self, reason: str) -> int:
+        wanted = {"number": self.campaign.number, "run": self.run, "reason": reason}
+        return await self._recorder.write(lambda db: int(db.execute(EXPIRE, wanted).rowcount))

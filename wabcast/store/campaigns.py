@@ -1,0 +1,296 @@
+"""Campaigns: their rows, and the guarded moves between their states.
+
+Processes meet here: every move is one `update … where status in (…)` with the guard taken from
+`LIFECYCLE`, in a transaction with the event that tells of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from wabcast import audience
+from wabcast import events as words
+from wabcast.audience import Audience
+from wabcast.campaign import LIFECYCLE, Campaign, CampaignStatus, Priority, refusal
+from wabcast.errors import NotFound, Refused
+from wabcast.events import Event
+from wabcast.store import contacts, events
+from wabcast.store.database import IntegrityError
+
+if TYPE_CHECKING:
+    from wabcast.store.database import Connection, Row
+
+CREATE = """
+insert into campaigns (id, name, description, account_id, content, variables, missing, audience,
+    priority, rate, batch_size, batch_delay, concurrency, jitter, windows, recipient_timezone,
+    timezone, not_after, created_at, updated_at)
+values (:id, :name, :description, :account_id, :content, :variables, :missing, :audience,
+    :priority, :rate, :batch_size, :batch_delay, :concurrency, :jitter, :windows,
+    :recipient_timezone, :timezone, :not_after, :at, :at)
+"""
+
+SELECT = """
+select c.*, a.name as account from campaigns c join accounts a on a.id = c.account_id
+"""
+
+BY_NAME = SELECT + " where c.name = :name or c.id = :name"
+BY_PREFIX = SELECT + " where length(:name) >= 6 and c.id glob :name || '*' limit 2"
+BY_NUMBER = SELECT + " where c.number = :number"
+ALL = SELECT + " where (:status is null or c.status = :status) order by c.number"
+NAMES = "select name from campaigns order by number desc limit 500"
+
+MOVE = """
+update campaigns
+   set status = :to, updated_at = :at, reason = :reason, resume_at = :resume_at,
+       run_id = case when :verb in ('start', 'resume', 'take over') then :run
+                     when :verb in ('pause', 'cancel') then run_id else null end,
+       started_at = case when :to = 'running' then coalesce(started_at, :at) else started_at end,
+       paused_at = case when :to = 'paused' then :at else paused_at end,
+       completed_at = case when :to in ('completed', 'failed', 'cancelled') then :at end,
+       scheduled_at = case when :verb = 'unschedule' then null else scheduled_at end
+ where number = :number and status in (select value from json_each(:from))
+   and (:fence is null or run_id = :fence)
+"""
+
+EDIT = """
+update campaigns
+   set name = :name, description = :description, account_id = :account_id, content = :content,
+       variables = :variables, missing = :missing, audience = :audience, priority = :priority,
+       rate = :rate, batch_size = :batch_size, batch_delay = :batch_delay,
+       concurrency = :concurrency, jitter = :jitter, windows = :windows,
+       recipient_timezone = :recipient_timezone, timezone = :timezone, not_after = :not_after,
+       updated_at = :at
+ where number = :number and status in ('draft', 'scheduled', 'paused')
+"""
+
+SCHEDULE = """
+update campaigns
+   set scheduled_at = :scheduled_at, repeat = :repeat, if_missed = :if_missed,
+       timezone = coalesce(:timezone, timezone)
+ where number = :number
+"""
+
+LET_GO = (
+    "update campaigns set run_id = null, holding = null where number = :number and run_id = :run"
+)
+HOLD = "update campaigns set holding = :holding where number = :number and run_id = :run"
+CLEAR = "delete from campaign_messages where campaign_id = :number"
+DELETE = "delete from campaigns where number = :number and status <> 'running'"
+COUNT_IN = """
+update campaigns set total_recipients = :total, pending = :total where number = :number
+"""
+
+PAUSE_ACCOUNT = """
+select number from campaigns where account_id = :account and status = 'running'
+"""
+
+_TOLD = {
+    "schedule": words.CAMPAIGN_SCHEDULED,
+    "start": words.CAMPAIGN_STARTED,
+    "resume": words.CAMPAIGN_RESUMED,
+    "take over": words.CAMPAIGN_RESUMED,
+    "pause": words.CAMPAIGN_PAUSED,
+    "complete": words.CAMPAIGN_COMPLETED,
+    "fail": words.CAMPAIGN_FAILED,
+    "cancel": words.CAMPAIGN_CANCELLED,
+}
+_COLUMNS = tuple(field.name for field in fields(Campaign))
+_JSON = frozenset({"content", "variables", "audience"})
+
+
+def create(db: Connection, draft: Mapping[str, Any], chosen: Audience, *, at: str) -> Campaign:
+    """Put a draft and its recipients into the file, whole or not at all.
+
+    `draft` has the columns of CREATE. Inside the caller's transaction.
+    """
+    row = {**draft, "audience": json.dumps(chosen.to_json()), "at": at}
+    try:
+        number = int(db.execute(CREATE, row).lastrowid or 0)
+    except IntegrityError as exc:
+        if "campaigns.name" not in str(exc):
+            raise
+        raise Refused(
+            f"there is a campaign called {draft['name']!r} already",
+            hint=f"choose another name, or look at it: wabcast campaign show '{draft['name']}'",
+        ) from exc
+    _enqueue(db, number, chosen, at=at)
+    campaign = by_number(db, number)
+    told = {"campaignId": campaign.id, "totalRecipients": campaign.total_recipients}
+    events.add(db, Event(words.CAMPAIGN_CREATED, campaign.id, told), at=at)
+    return campaign
+
+
+def refresh(db: Connection, campaign: Campaign, *, at: str) -> Campaign:
+    """Compute the recipients of a draft afresh."""
+    if campaign.status not in (CampaignStatus.DRAFT, CampaignStatus.SCHEDULED):
+        raise refusal("refresh", campaign.name, campaign.status)
+    db.execute(CLEAR, {"number": campaign.number})
+    _enqueue(db, campaign.number, audience.from_json(dict(campaign.audience)), at=at)
+    return by_number(db, campaign.number)
+
+
+def _enqueue(db: Connection, number: int, chosen: Audience, *, at: str) -> None:
+    total = contacts.choose_into(db, number, chosen, at)
+    db.execute(COUNT_IN, {"number": number, "total": total})
+
+
+def edit(db: Connection, campaign: Campaign, changes: Mapping[str, Any], *, at: str) -> Campaign:
+    """Change a draft, scheduled or paused campaign; `changes` names columns of EDIT."""
+    row = {name: getattr(campaign, name) for name in _COLUMNS}
+    row |= changes
+    row |= {name: json.dumps(row[name], ensure_ascii=False) for name in _JSON}
+    try:
+        changed = db.execute(EDIT, {**row, "at": at}).rowcount
+    except IntegrityError as exc:
+        raise Refused(f"there is a campaign called {row['name']!r} already") from exc
+    if not changed:
+        raise refusal("edit", campaign.name, by_number(db, campaign.number).status)
+    return by_number(db, campaign.number)
+
+
+def delete(db: Connection, campaign: Campaign) -> None:
+    """Forget a campaign and what it sent; refused while it runs."""
+    if not db.execute(DELETE, {"number": campaign.number}).rowcount:
+        raise refusal("delete", campaign.name, CampaignStatus.RUNNING)
+
+
+def get(db: Connection, name: str) -> Campaign:
+    """By name, id, or an unambiguous prefix of the id of six or more; else NotFound."""
+    row = db.execute(BY_NAME, {"name": name}).fetchone()
+    if row is not None:
+        return _campaign(row)
+    plain = name if name.replace("-", "").isalnum() else ""
+    rows = db.execute(BY_PREFIX, {"name": plain}).fetchall()
+    if len(rows) == 1:
+        return _campaign(rows[0])
+    if rows:
+        raise NotFound(
+            f"more than one campaign has an id that begins with {name!r}",
+            hint="give more of it: wabcast campaign list",
+        )
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, [row[0] for row in db.execute(NAMES)], n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "see: wabcast campaign list"
+    raise NotFound(f"no campaign called {name!r}", hint=hint)
+
+
+def by_number(db: Connection, number: int) -> Campaign:
+    row = db.execute(BY_NUMBER, {"number": number}).fetchone()
+    if row is None:
+        raise NotFound("the campaign is gone: somebody deleted it")
+    return _campaign(row)
+
+
+def listed(db: Connection, status: str | None = None) -> list[Campaign]:
+    return [_campaign(row) for row in db.execute(ALL, {"status": status})]
+
+
+def move(
+    db: Connection,
+    campaign: Campaign,
+    verb: str,
+    *,
+    at: str,
+    run: str | None = None,
+    fence: str | None = None,
+    reason: str | None = None,
+    resume_at: str | None = None,
+    actor: str | None = None,
+) -> bool:
+    """Do `verb` if the row still allows it, and tell; False where it does not.
+
+    `run` is who holds it from now on; with `fence` only that run may do it.
+    """
+    came_from, to = LIFECYCLE[verb]
+    row = {
+        "number": campaign.number,
+        "verb": verb,
+        "to": to.value,
+        "from": json.dumps(sorted(came_from)),
+        "at": at,
+        "run": run,
+        "fence": fence,
+        "reason": reason,
+        "resume_at": resume_at,
+    }
+    if not db.execute(MOVE, row).rowcount:
+        return False
+    if verb in _TOLD:
+        now = by_number(db, campaign.number)
+        events.add(db, Event(_TOLD[verb], now.id, _told(verb, now, at)), at=at, actor=actor)
+    return True
+
+
+def _told(verb: str, campaign: Campaign, at: str) -> dict[str, Any]:
+    """The seed's payloads, by verb."""
+    told: dict[str, Any] = {"campaignId": campaign.id}
+    counts = {
+        "processedCount": campaign.processed,
+        "totalRecipients": campaign.total_recipients,
+    }
+    match verb:
+        case "start" | "resume" | "take over":
+            return told | {"startedAt": at} | counts
+        case "pause":
+            return told | counts | {"reason": campaign.reason}
+        case "complete":
+            return told | {"campaign": as_json(campaign), "completedAt": at}
+        case "fail":
+            return told | {"error": campaign.reason, "failedAt": at}
+        case "schedule":
+            return told | {"scheduledAt": campaign.scheduled_at}
+        case _:
+            return told
+
+
+def let_go(db: Connection, campaign: int, run: str) -> None:
+    """The run is over: the campaign is nobody's."""
+    db.execute(LET_GO, {"number": campaign, "run": run})
+
+
+def hold(db: Connection, campaign: int, run: str, holding: str | None) -> None:
+    """What a run is waiting for, for those who watch."""
+    db.execute(HOLD, {"number": campaign, "run": run, "holding": holding})
+
+
+def running_on(db: Connection, account: int) -> Iterable[Campaign]:
+    rows = db.execute(PAUSE_ACCOUNT, {"account": account}).fetchall()
+    return [by_number(db, row[0]) for row in rows]
+
+
+def _campaign(row: Row) -> Campaign:
+    values = {name: row[name] for name in _COLUMNS}
+    values |= {name: json.loads(values[name]) for name in _JSON}
+    values["status"] = CampaignStatus(values["status"])
+    values["priority"] = Priority(values["priority"])
+    values["recipient_timezone"] = bool(values["recipient_timezone"])
+    return Campaign(**values)
+
+
+def as_json(campaign: Campaign) -> dict[str, Any]:
+    """A campaign as scripts see it; the keys are CLI.md's."""
+    from wabcast.pacing import Rate
+
+    shown = (
+        "id name description status account total_recipients pending queued messages_sent "
+        "messages_delivered messages_read messages_replied messages_failed in_doubt skipped "
+        "delivery_rate read_rate reply_rate failure_rate progress priority"
+    )
+    value = {name: getattr(campaign, name) for name in shown.split()}
+    per_minute = Rate.parse(campaign.rate).per_minute
+    if per_minute is not None and per_minute.is_integer():
+        per_minute = int(per_minute)
+    value["throttle"] = {
+        "messagesPerMinute": per_minute,
+        "batchSize": campaign.batch_size,
+        "delayBetweenBatches": campaign.batch_delay,
+        "concurrency": campaign.concurrency,
+        "jitter": campaign.jitter,
+    }
+    times = "scheduled_at started_at paused_at completed_at reason created_at updated_at"
+    value |= {name: getattr(campaign, name) for name in times.split()}
+    return value
