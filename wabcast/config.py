@@ -24,7 +24,7 @@ SOURCES = "env:VARIABLE, file:PATH or keyring:SERVICE/USER"
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _LONGEST = 65_536
-_SHORTEST_HIDDEN = 4
+_SHORTEST_HIDDEN = 8
 
 
 def database_path(flag: str | None = None) -> Path:
@@ -60,7 +60,8 @@ def check_source(key: str, text: str) -> str:
             service, _, user = rest.partition("/")
             if service and user and not _is_token(user):
                 return text
-    known_secrets.add(text)
+    if len(text) >= _SHORTEST_HIDDEN:
+        known_secrets.add(text)
     raise UsageError(
         f"what was given for the secret {key!r} is not a source; it is not repeated here",
         hint=f"name where it is kept: {SOURCES}; a value typed here is in the shell's history now",

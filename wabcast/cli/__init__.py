@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., object])
 
 COMMANDS = {
+    "account": "WhatsApp senders: a provider, its settings, its caps.",
     "db": "The database file: where it is, whether it is sound, copies of it.",
+    "doctor": "Look for what is wrong and say how to mend it.",
 }
 """Every noun and top-level verb with its line in `wabcast --help`."""
 

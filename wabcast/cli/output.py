@@ -113,6 +113,15 @@ def emit(value: object) -> None:
     _write(_json(value, indent=2) + "\n")
 
 
+def emit_all(values: Iterable[object]) -> None:
+    """One JSON array on stdout, written as its values come: memory stays flat."""
+    before = "["
+    for value in values:
+        _write(f"{before}\n  {_json(value)}")
+        before = ","
+    _write("[]\n" if before == "[" else "\n]\n")
+
+
 def emit_line(value: object, *, flush: bool = True) -> None:
     """One JSON object of a stream, on a line. `flush=False` where nobody waits for each."""
     _write(_json(value) + "\n", flush=flush)
@@ -140,6 +149,13 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
         chain([first], iter(lambda: list(islice(source, _ROWS_AT_ONCE)), []))
     ):
         draw(columns, block, title=title if number == 0 else "", header=number == 0)
+
+
+def fields(values: Mapping[str, object]) -> None:
+    """One thing for people: a line for each of its facts, `-` where there is none."""
+    wide = max(map(len, values), default=0)
+    for name, value in values.items():
+        _write(f"{name:<{wide}}  {_cell(value)}\n")
 
 
 def safe(text: object) -> str:
@@ -193,7 +209,7 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not (sys.stdin and sys.stdin.isatty() and sys.stderr and sys.stderr.isatty()):
-        raise Refused(f"{question} Nobody is here to answer.", hint="add --yes to go ahead")
+        raise Refused(f"not confirmed: {question}", hint="add --yes to go ahead")
     sys.stderr.write(f"{safe(question)} [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):

@@ -1,0 +1,397 @@
+"""`wabcast account`: the senders. A secret is named by where it is kept, never by its value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from wabcast.cli import Verbs, output
+from wabcast.cli.pairs import pairs
+from wabcast.errors import Exit, Refused, UsageError
+
+if TYPE_CHECKING:
+    from wabcast.providers.base import Health, Provider
+    from wabcast.store.accounts import Account
+
+app = Verbs(
+    "WhatsApp senders: a provider, its settings, its caps.",
+    examples="wabcast account add shop --provider cloud --phone-number-id 106540352242922"
+    " --token env:META_TOKEN\n"
+    "wabcast account check shop\n"
+    "wabcast account add play --provider sandbox",
+)
+
+OLDEST_LIVING = (21, 0)
+"""PROVIDERS 1.1: v20.0 is dead since 24 Sep 2026."""
+
+Name = Annotated[str, typer.Argument(help="The account's name.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting of the provider; may be repeated."),
+]
+Secrets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--secret",
+        metavar="KEY=SOURCE",
+        help="Where a secret is kept: env:VAR, file:PATH or keyring:SERVICE/USER.",
+    ),
+]
+RateOption = Annotated[
+    str | None,
+    typer.Option(metavar="RATE", help="What the account may send, as 80/s (else its provider's)."),
+]
+Cap = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="How many people a rolling 24 hours may reach (0: no cap)."),
+]
+NumberId = Annotated[
+    str | None,
+    typer.Option(metavar="ID", help="cloud: the number's id, from the app's API setup."),
+]
+WabaId = Annotated[
+    str | None, typer.Option(metavar="ID", help="cloud: the WhatsApp Business Account's id.")
+]
+Token = Annotated[
+    str | None, typer.Option(metavar="SOURCE", help="cloud: where the access token is kept.")
+]
+AppSecret = Annotated[
+    str | None,
+    typer.Option(metavar="SOURCE", help="cloud: where the app secret is kept (signs webhooks)."),
+]
+VerifyToken = Annotated[
+    str | None,
+    typer.Option(metavar="SOURCE", help="cloud: where the webhook's verify token is kept."),
+]
+ApiVersion = Annotated[
+    str | None, typer.Option(metavar="VERSION", help="cloud: the Graph version (v25.0).")
+]
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="cloud: where the API is (https://graph.facebook.com)."),
+]
+
+
+@app.verb(
+    "add",
+    json=True,
+    examples="wabcast account add shop --provider cloud --phone-number-id 106540352242922"
+    " --token file:/etc/wabcast/token --rate 80/s",
+)
+def add(
+    name: Name,
+    provider: Annotated[
+        str, typer.Option(metavar="PROVIDER", help="cloud, sandbox, or that of a plug-in.")
+    ],
+    set_: Sets = None,
+    secret: Secrets = None,
+    rate: RateOption = None,
+    daily_cap: Cap = None,
+    phone_number_id: NumberId = None,
+    waba_id: WabaId = None,
+    token: Token = None,
+    app_secret: AppSecret = None,
+    verify_token: VerifyToken = None,
+    api_version: ApiVersion = None,
+    base_url: BaseUrl = None,
+) -> None:
+    """Add an account. Nothing is asked of the provider: `account check` does that."""
+    from wabcast.clock import Clock
+    from wabcast.store import accounts
+
+    account = accounts.Account(
+        name=name,
+        provider=provider,
+        settings={
+            **_settings(set_),
+            **_given(
+                phone_number_id=phone_number_id,
+                waba_id=waba_id,
+                api_version=api_version,
+                base_url=base_url,
+            ),
+        },
+        secrets=_sources(secret, token=token, app_secret=app_secret, verify_token=verify_token),
+        rate=_rate(rate),
+        daily_cap=_cap(daily_cap),
+    )
+    _validate(account)
+    with output.open_store() as db:
+        account, new = accounts.add(db, account, now=Clock().now())
+    output.note(f"added account {name}" if new else f"account {name} is there already, unchanged")
+    if output.options().json:
+        output.emit(as_json(account))
+
+
+@app.verb("list", json=True)
+def list_accounts() -> None:
+    """List the accounts."""
+    from wabcast.store import accounts
+
+    with output.open_store() as db:
+        rows = list(accounts.every(db))
+    if output.options().json:
+        output.emit([as_json(account) for account in rows])
+        return
+    if not rows:
+        output.note("no accounts yet; `wabcast account add` adds one")
+        return
+    output.table(
+        ("name", "provider", "number", "rate", "daily cap", "held by"),
+        [
+            (
+                account.name,
+                account.provider,
+                account.settings.get("phone_number_id"),
+                account.rate,
+                account.daily_cap,
+                account.halted_reason or account.cooling_reason,
+            )
+            for account in rows
+        ],
+    )
+
+
+@app.verb("show", json=True)
+def show(name: Name) -> None:
+    """Show an account: its settings, and where its secrets are kept."""
+    from wabcast.store import accounts
+
+    with output.open_store() as db:
+        account = accounts.get(db, name)
+    told = as_json(account)
+    if output.options().json:
+        output.emit(told)
+        return
+    for group in ("settings", "secrets"):
+        told |= {f"{group}.{key}": value for key, value in told.pop(group).items()}
+    output.fields(told)
+
+
+@app.verb("check", json=True)
+def check(name: Name) -> Exit:
+    """Ask the provider how the number is; exit 0 if it can send, 5 if not."""
+    import asyncio
+
+    from wabcast.store import accounts
+
+    with output.open_store() as db:
+        account = accounts.get(db, name)
+    health = asyncio.run(_ask(account))
+    told = {
+        "name": account.name,
+        "ok": health.ok,
+        "status": health.status,
+        "quality": health.quality,
+        "throughput": health.throughput,
+        "tier": health.tier,
+        "can_send": health.can_send,
+        "subscribed": health.subscribed,
+        "problems": list(health.problems),
+        "details": dict(health.details),
+    }
+    if output.options().json:
+        output.emit(told)
+    else:
+        told |= {"ok": "yes" if health.ok else "no"}
+        output.fields({key: told[key] for key in told if key not in ("problems", "details")})
+    for problem in health.problems:
+        output.warn(problem)
+    return Exit.DONE if health.ok else Exit.REFUSED
+
+
+@app.verb("edit", json=True, examples="wabcast account edit shop --rate 20/s")
+def edit(
+    name: Name,
+    rename: Annotated[
+        str | None, typer.Option("--name", metavar="NEW", help="A new name for it.")
+    ] = None,
+    set_: Sets = None,
+    secret: Secrets = None,
+    unset: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="A setting, a secret, or `rate`, to take away."),
+    ] = None,
+    rate: RateOption = None,
+    daily_cap: Cap = None,
+    phone_number_id: NumberId = None,
+    waba_id: WabaId = None,
+    token: Token = None,
+    app_secret: AppSecret = None,
+    verify_token: VerifyToken = None,
+    api_version: ApiVersion = None,
+    base_url: BaseUrl = None,
+) -> None:
+    """Change an account; what is not named stays. A running campaign keeps the old settings."""
+    from wabcast.clock import Clock
+    from wabcast.store import accounts
+
+    settings = _settings(set_) | _given(
+        phone_number_id=phone_number_id,
+        waba_id=waba_id,
+        api_version=api_version,
+        base_url=base_url,
+    )
+    secrets = _sources(secret, token=token, app_secret=app_secret, verify_token=verify_token)
+    wanted_rate = _rate(rate)
+    gone = {key.replace("-", "_") for key in unset or ()}
+
+    def change(old: Account) -> Account:
+        unknown = gone - {*old.settings, *old.secrets, "rate"}
+        if unknown:
+            raise UsageError(
+                f"account {name!r} has no {sorted(unknown)[0]!r} to unset",
+                hint=f"`wabcast account show {name}` tells what it has",
+            )
+        new = replace(
+            old,
+            name=rename or old.name,
+            settings={k: v for k, v in {**old.settings, **settings}.items() if k not in gone},
+            secrets={k: v for k, v in {**old.secrets, **secrets}.items() if k not in gone},
+            rate=wanted_rate or (None if "rate" in gone else old.rate),
+            daily_cap=old.daily_cap if daily_cap is None else _cap(daily_cap),
+        )
+        _validate(new)
+        return new
+
+    with output.open_store() as db:
+        account, changed = accounts.edit(db, name, change, now=Clock().now())
+    output.note(f"changed account {account.name}" if changed else f"account {name}: no change")
+    if output.options().json:
+        output.emit(as_json(account))
+
+
+@app.verb("remove", json=True)
+def remove(
+    name: Name, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
+) -> None:
+    """Remove an account that no campaign names."""
+    from wabcast.store import accounts
+
+    with output.open_store() as db:
+        accounts.get(db, name)
+        output.confirm(f"Remove account {name}?", yes=yes)
+        accounts.remove(db, name)
+    output.note(f"removed account {name}")
+    if output.options().json:
+        output.emit({"removed": name})
+
+
+def as_json(account: Account) -> dict[str, Any]:
+    """An account as scripts see it: of its secrets the sources only."""
+    from wabcast import clock
+
+    return {
+        "name": account.name,
+        "provider": account.provider,
+        "settings": dict(account.settings),
+        "secrets": dict(account.secrets),
+        "rate": account.rate,
+        "daily_cap": account.daily_cap,
+        "cooling_until": clock.text(account.cooling_until) if account.cooling_until else None,
+        "cooling_reason": account.cooling_reason,
+        "halted_reason": account.halted_reason,
+        "first_used_at": account.first_used_at,
+        "created_at": account.created_at,
+        "updated_at": account.updated_at,
+    }
+
+
+async def _ask(account: Account) -> Health:
+    # By name: the wiring imports every floor, and only this verb needs it.
+    provider: Provider = import_module("wabcast.wiring").provider_for(account)
+    try:
+        return await provider.check()
+    finally:
+        await provider.aclose()
+
+
+def _validate(account: Account) -> None:
+    """Refuse what the provider says cannot work, before anything is stored."""
+    _warn_of_old_version(account.settings.get("api_version", ""))
+    if account.provider == "sandbox":
+        if url := account.settings.get("base_url"):
+            from wabcast.providers.http import base_url
+
+            base_url(url)
+        return
+    kind = _provider_class(account.provider)
+    kind.validate(account.settings)
+    for key in kind.needed_secrets:
+        if key not in account.secrets:
+            raise UsageError(
+                f"a {account.provider} account needs the secret {key!r}",
+                hint=f"--secret {key}=env:VARIABLE, or file:PATH, or keyring:SERVICE/USER",
+            )
+    unknown = sorted(set(account.secrets) - {*kind.needed_secrets, *kind.optional_secrets})
+    if unknown:
+        known = ", ".join((*kind.needed_secrets, *kind.optional_secrets))
+        raise UsageError(
+            f"a {account.provider} account has no secret {unknown[0]!r}", hint=f"it has {known}"
+        )
+
+
+def _provider_class(name: str) -> type[Provider]:
+    from importlib.metadata import entry_points
+
+    if name == "cloud":
+        from wabcast.providers.cloud import CloudProvider
+
+        return CloudProvider
+    found = {point.name: point for point in entry_points(group="wabcast.providers")}
+    if name not in found:
+        known = ", ".join(sorted({"cloud", "sandbox", *found}))
+        raise UsageError(f"no provider {name!r}", hint=f"--provider is one of {known}")
+    kind: type[Provider] = found[name].load()
+    return kind
+
+
+def _warn_of_old_version(version: str) -> None:
+    numbers = version.removeprefix("v").split(".")
+    if len(numbers) == 2 and all(map(str.isdecimal, numbers)):
+        major, minor = map(int, numbers)
+        if (major, minor) < OLDEST_LIVING:
+            output.warn(f"Meta has switched {version} off; v21.0 is the oldest that answers")
+
+
+def _settings(values: Sequence[str] | None) -> dict[str, str]:
+    settings = _keyed(pairs(values, "--set"))
+    for key, value in settings.items():
+        secret = any(word in key for word in ("token", "secret", "password", "api_key", "auth_"))
+        if secret or (value.startswith("EAA") and len(value) >= 20):
+            raise Refused(
+                f"the setting {key!r} is a secret, which the database never holds",
+                hint=f"--secret {key}=env:VARIABLE, or file:PATH, or keyring:SERVICE/USER",
+            )
+    return settings
+
+
+def _keyed(words: dict[str, str]) -> dict[str, str]:
+    return {key.replace("-", "_"): value for key, value in words.items()}
+
+
+def _given(**values: str | None) -> dict[str, str]:
+    return {key: value.strip() for key, value in values.items() if value and value.strip()}
+
+
+def _sources(values: Sequence[str] | None, **options: str | None) -> dict[str, str]:
+    from wabcast import config
+
+    named = _keyed(pairs(values, "--secret")) | _given(**options)
+    return {key: config.check_source(key, source) for key, source in named.items()}
+
+
+def _rate(text: str | None) -> str | None:
+    from wabcast.pacing import Rate
+
+    return None if text is None else str(Rate.parse(text))
+
+
+def _cap(number: int | None) -> int | None:
+    if number is not None and number < 0:
+        raise UsageError("--daily-cap is a number of people", hint="0 takes the cap away")
+    return number or None
