@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,7 @@ def test_what_whatsapp_takes_has_no_problems(body: dict[str, Any]) -> None:
         ({"type": "image", "image": {"link": "ftp://x/a.jpg"}}, "not an http(s) address"),
         ({"type": "image", "image": {"link": "https://a b"}}, "not an http(s) address"),
         ({"type": "image", "image": {"id": "1", "caption": "x" * 1025}}, "takes 1,024"),
+        ({"type": "image", "image": {"id": 1}}, "image.id: must be text, in quotes"),
         ({"type": "image", "image": {"id": "1", "filename": "a"}}, "only a document"),
         ({"type": "audio", "audio": {"id": "1", "caption": "a"}}, "no caption with audio"),
         ({"type": "location", "location": {"latitude": 91, "longitude": 0}}, "latitude"),
@@ -133,6 +135,9 @@ def test_what_whatsapp_takes_has_no_problems(body: dict[str, Any]) -> None:
         (approved({"type": "image", "image": {}}, kind="header"), "needs one of"),
         (approved({"type": "coupon_code", "coupon_code": "x" * 16}), "takes 15"),
         (approved({"text": "x"}), "type: is missing"),
+        (approved("x"), "must be lists of objects"),
+        ({"type": "template", "template": {"components": ["x"]}}, "must be a list of objects"),
+        ({"type": "template", "template": {"components": {}}}, "must be a list of objects"),
     ],
 )
 def test_what_whatsapp_refuses_is_said_in_words(body: dict[str, Any], told: str) -> None:
@@ -154,8 +159,11 @@ json_like = st.recursive(
         st.lists(inner, max_size=3)
         | st.dictionaries(
             st.sampled_from(
-                "type text body image link id file components parameters action buttons reply rows "
-                "sections header footer cards language code latitude longitude template".split()
+                re.findall(
+                    r"\w+",
+                    "type text body image link id file components parameters action buttons reply"
+                    " rows sections header footer cards language code latitude longitude",
+                )
             ),
             inner,
             max_size=4,

@@ -194,6 +194,8 @@ def _media(content: Mapping[str, Any], kind: str, where: str) -> Iterator[str]:
     if len(sources) != 1:
         found = " and ".join(sources) or "none of them"
         yield f"{where}: needs one of link, id and file; it has {found}"
+    elif not isinstance(content[sources[0]], str):
+        yield f"{where}.{sources[0]}: must be text, in quotes"
     link = content.get("link")
     if link is not None and not (isinstance(link, str) and _LINK.fullmatch(link)):
         yield f"{where}.link: {link!r} is not an http(s) address"
@@ -233,14 +235,14 @@ def _interactive(content: Mapping[str, Any]) -> Iterator[str]:
         if form == "text":
             yield from _said(header.get("text"), f"{where}.header.text", HEADER)
         elif form in ("image", "video", "document") and kind != "list":
-            yield from _media(_at(header, str(form)) or {}, str(form), f"{where}.header.{form}")
+            yield from _media(_map(header, str(form)), str(form), f"{where}.header.{form}")
         else:
             yield f"{where}.header: {form!r} is not a header of {kind}"
-    action = _at(content, "action") or {}
+    action = _map(content, "action")
     where = f"{where}.action"
     match kind:
         case "button":
-            replies = [_at(b, "reply") or {} for b in _list(action, "buttons")]
+            replies = [_map(b, "reply") for b in _list(action, "buttons")]
             yield from _choices(replies, f"{where}.buttons", 3, BUTTON_ID, BUTTON_TITLE)
         case "list":
             yield from _said(action.get("button"), f"{where}.button", BUTTON_TITLE)
@@ -278,14 +280,28 @@ def _template(content: Mapping[str, Any]) -> Iterator[str]:
     if not (isinstance(name, str) and re.fullmatch(r"[a-z0-9_]{1,512}", name)):
         yield f"template.name: {name!r} must be lower-case letters, digits and _, at most 512"
     yield from _said(_at(content, "language", "code"), "template.language.code", 20)
+    yield from _components(content, "template")
+
+
+def _components(content: Mapping[str, Any], where: str) -> Iterator[str]:
+    if not _objects(content.get("components")):
+        yield f"{where}.components: must be a list of objects"
+        return
     for at, component in enumerate(_list(content, "components")):
-        yield from _component(component, f"template.components.{at}")
+        place = f"{where}.components.{at}"
+        if _objects(component.get("parameters")) and _objects(component.get("cards")):
+            yield from _component(component, place)
+        else:
+            yield f"{place}: parameters and cards must be lists of objects"
 
 
-def _component(component: Any, where: str) -> Iterator[str]:
-    for card in _list(component, "cards"):
-        for at, inner in enumerate(_list(card, "components")):
-            yield from _component(inner, f"{where}.cards.{_at(card, 'card_index')}.{at}")
+def _objects(node: object) -> bool:
+    return node is None or (isinstance(node, list) and all(isinstance(n, Mapping) for n in node))
+
+
+def _component(component: Mapping[str, Any], where: str) -> Iterator[str]:
+    for at, card in enumerate(_list(component, "cards")):
+        yield from _components(card, f"{where}.cards.{at}")
     header = _at(component, "type") == "header"
     for at, parameter in enumerate(_params(component)):
         place = f"{where}.parameters.{at}"
@@ -298,9 +314,9 @@ def _component(component: Any, where: str) -> Iterator[str]:
                 elif header:
                     yield from _said(value, place, HEADER)
             case "image" | "video" | "document":
-                yield from _media(_at(parameter, kind) or {}, kind, f"{place}.{kind}")
+                yield from _media(_map(parameter, kind), kind, f"{place}.{kind}")
             case "location":
-                yield from _location(_at(parameter, kind) or {}, f"{place}.{kind}")
+                yield from _location(_map(parameter, kind), f"{place}.{kind}")
             case "coupon_code" | "payload":
                 most = COUPON if kind == "coupon_code" else PAYLOAD
                 yield from _said(_at(parameter, kind), f"{place}.{kind}", most)
@@ -314,6 +330,11 @@ def _at(node: Any, *keys: str) -> Any:
     for key in keys:
         node = node.get(key) if isinstance(node, Mapping) else None
     return node
+
+
+def _map(node: Any, *keys: str) -> Mapping[str, Any]:
+    found = _at(node, *keys)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _list(node: Any, key: str) -> Sequence[Any]:
