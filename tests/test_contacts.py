@@ -73,15 +73,19 @@ def test_the_headers_of_the_world(headers: str) -> None:
         ({"Home Phone": US, "Mobile Phone": " - "}, "Home Phone"),
         (
             {
-                "Phone 1 - Type": "Home", "Phone 1 - Value": "+12125550100",
-                "Phone 2 - Type": "Mobile", "Phone 2 - Value": US,
+                "Phone 1 - Type": "Home",
+                "Phone 1 - Value": "+12125550100",
+                "Phone 2 - Type": "Mobile",
+                "Phone 2 - Value": US,
             },
             "Phone 2 - Value",
         ),
         (
             {
-                "Phone 1 - Label": "Work Fax", "Phone 1 - Value": "+12125550100",
-                "Phone 2 - Label": "Work", "Phone 2 - Value": US,
+                "Phone 1 - Label": "Work Fax",
+                "Phone 1 - Value": "+12125550100",
+                "Phone 2 - Label": "Work",
+                "Phone 2 - Value": US,
             },
             "Phone 2 - Value",
         ),
@@ -179,9 +183,17 @@ def test_variables_are_what_a_template_may_say() -> None:
         | {"a_b": "2", "first_name": "no", "!": "z"},
     )
     assert variables(contact) == {
-        "firstName": "Ana", "first_name": "Ana", "phone": US, "Straße": "x",
-        "Loyalty Points": "0", "Loyalty_Points": "0", "2nd": "y", "_2nd": "y",
-        "a b": "1", "a_b": "2", "!": "z",
+        "firstName": "Ana",
+        "first_name": "Ana",
+        "phone": US,
+        "Straße": "x",
+        "Loyalty Points": "0",
+        "Loyalty_Points": "0",
+        "2nd": "y",
+        "_2nd": "y",
+        "a b": "1",
+        "a_b": "2",
+        "!": "z",
     }
 
 
