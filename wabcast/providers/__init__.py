@@ -1,0 +1,1 @@
+"""The HTTP outside: WhatsApp and its gateways. Knows neither SQLite nor the terminal."""

@@ -1,0 +1,298 @@
+"""One way out: requests that never hide whether they left.
+
+The only module that imports httpx (and the aiohttp beneath it); the others take names from
+here. What a reader must not break: `Unsent` is raised only when no byte of the request can
+have reached the far side; anything else that goes wrong is `Unsure`. A message that is
+retried on a false `Unsent` reaches a person twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import logging
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+import httpx
+from httpx import AsyncBaseTransport, ReadError, RemoteProtocolError, Request, Response
+from httpx_aiohttp import AiohttpTransport
+
+from wabcast import __version__
+from wabcast.errors import Refused, UsageError
+
+__all__ = [
+    "Answer",
+    "AsyncBaseTransport",
+    "Http",
+    "HttpFault",
+    "ReadError",
+    "RemoteProtocolError",
+    "Request",
+    "Response",
+    "Unsent",
+    "Unsure",
+    "base_url",
+    "is_loopback",
+]
+
+TIMEOUT = 30.0
+"""Seconds a request may take as a whole, connecting and reading included."""
+
+LARGEST_ANSWER = 1_000_000
+"""Bytes of an answer that are read."""
+
+# An idle connection that the far side closes at the moment our POST leaves on it is a message
+# in doubt. Servers keep theirs for 5 s (uvicorn) to 60 s and more: let go well before them.
+KEEPALIVE = 2.0
+
+# httpx-aiohttp calls every aiohttp.ClientConnectionError a ConnectTimeout, a server that hung
+# up after the request among them. These alone mean that no connection ever stood.
+_NEVER_LEFT = (
+    aiohttp.ClientConnectorError,  # refused, DNS, TLS
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.InvalidURL,
+)
+_NEVER_LEFT_HTTPX = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+)
+
+for _name in ("httpx", "httpcore", "aiohttp"):
+    # At INFO they write URLs; an app secret's proof may stand in one.
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+
+class HttpFault(Exception):  # a fact of the network, not a fault of ours
+    """No usable answer came. Its text never holds a secret."""
+
+
+class Unsent(HttpFault):
+    """The request surely never left."""
+
+
+class Unsure(HttpFault):
+    """It may have left, and there is no answer to tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The body as JSON, or None where it is none."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+
+
+class Http:
+    """Requests to one server with one set of headers, each bounded as a whole.
+
+    `secrets` are blanked in whatever is said about a failure. `transport` is httpx's seam:
+    the sandbox and the tests sit there; without one, real sockets.
+    """
+
+    def __init__(
+        self,
+        base: str,
+        headers: Mapping[str, str],
+        *,
+        concurrency: int = 10,
+        timeout: float = TIMEOUT,  # one bound for all requests
+        transport: AsyncBaseTransport | None = None,
+        secrets: Iterable[str] = (),
+        uds: str | None = None,
+    ) -> None:
+        self.base = base_url(base) if transport is None else base.rstrip("/")
+        self.timeout = timeout
+        self._secrets = tuple(secret for secret in secrets if len(secret) >= 4)
+        self._headers = httpx.Headers(
+            # Not compressed: the answers are tiny, and the bound on their size is exact.
+            {"user-agent": f"wabcast/{__version__}", "accept-encoding": "identity", **headers}
+        )
+        self._urls: dict[str, httpx.URL] = {}
+        self._transport = transport or _sockets(self.base, concurrency, uds)
+        # Never more than half of the whole: what times out later than this has left.
+        self._extensions = {"timeout": {"pool": min(10.0, timeout / 2)}}
+
+    def __repr__(self) -> str:
+        return f"Http({self.base!r})"
+
+    async def post(
+        self,
+        path: str,
+        content: bytes,
+        content_type: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        return await self._ask(
+            "POST", path, content, {"content-type": content_type, **(headers or {})}
+        )
+
+    async def get(self, path: str, query: Mapping[str, str] | None = None) -> Answer:
+        return await self._ask("GET", f"{path}?{urlencode(query)}" if query else path)
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+    def scrub(self, text: str) -> str:
+        """`text` without our secrets: error messages of servers quote tokens."""
+        for secret in self._secrets:
+            text = text.replace(secret, "[secret]")
+        return text
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        request = Request(
+            method,
+            self._url(path),
+            headers=self._headers,
+            content=content,
+            extensions=self._extensions,
+        )
+        if headers:
+            request.headers.update(headers)
+        async with self._bounded():
+            response = await self._transport.handle_async_request(request)
+            try:
+                body = await _read(response)
+            finally:
+                await response.aclose()
+        return Answer(response.status_code, response.headers, body)
+
+    @asynccontextmanager
+    async def _bounded(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self.timeout):
+                yield
+        except TimeoutError:
+            raise Unsure(f"no complete answer within {self.timeout:g} s") from None
+        except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError) as exc:
+            text = self.scrub(_describe(exc))
+            raise (Unsent if _never_left(exc) else Unsure)(text) from None
+
+    def _url(self, path: str) -> httpx.URL:
+        url = self._urls.get(path)
+        if url is None:
+            if len(self._urls) > 100:
+                self._urls.clear()
+            url = self._urls[path] = httpx.URL(f"{self.base}/{path}")
+        return url
+
+
+async def _read(response: Response) -> bytes:
+    chunks, size = [], 0
+    async for chunk in response.aiter_bytes():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > LARGEST_ANSWER:
+            raise Unsure(f"the answer is larger than {LARGEST_ANSWER // 1_000_000} MB")
+    return b"".join(chunks)
+
+
+def _never_left(exc: Exception) -> bool:
+    cause = exc if isinstance(exc, aiohttp.ClientError) else exc.__cause__
+    if isinstance(cause, aiohttp.ClientError):
+        return isinstance(cause, _NEVER_LEFT)
+    return isinstance(exc, _NEVER_LEFT_HTTPX)
+
+
+def _describe(exc: Exception) -> str:
+    """Words of ours, with the system's where they say more: other texts may quote a URL."""
+    cause = exc if isinstance(exc, aiohttp.ClientError) else exc.__cause__ or exc
+    match cause:
+        case aiohttp.ClientConnectorCertificateError():
+            return f"{cause.host} does not show a certificate that can be trusted"
+        case aiohttp.ClientConnectorError():
+            what = cause.os_error.strerror or type(cause.os_error).__name__
+            return f"cannot connect to {cause.host}:{cause.port}: {what}"
+        case aiohttp.ConnectionTimeoutError() | httpx.ConnectTimeout():
+            return "cannot connect: no answer"
+        case aiohttp.ServerDisconnectedError() | httpx.RemoteProtocolError():
+            return "the connection was cut before an answer came"
+        case aiohttp.ClientPayloadError() | httpx.ReadError():
+            return "the connection was cut in the middle of the answer"
+        case aiohttp.ClientResponseError():
+            return "the answer is not HTTP"
+        case OSError() if cause.strerror:
+            return f"the connection broke: {cause.strerror}"
+        case _:
+            return f"the connection broke: {type(cause).__name__}"
+
+
+def _sockets(base: str, concurrency: int, uds: str | None) -> AsyncBaseTransport:
+    def session(transport: AiohttpTransport) -> aiohttp.ClientSession:
+        limit = max(concurrency, 1)
+        connector: aiohttp.BaseConnector = (
+            aiohttp.UnixConnector(path=uds, limit=limit, keepalive_timeout=KEEPALIVE)
+            if uds
+            else aiohttp.TCPConnector(
+                limit=limit, keepalive_timeout=KEEPALIVE, ssl=transport.ssl_context
+            )
+        )
+        # No cookies: what one answer sets is nothing to the next person's message.
+        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+    proxy = _proxy_for(base)
+    transport = AiohttpTransport(proxy=httpx.Proxy(proxy) if proxy else None)
+    transport.client = partial(session, transport)
+    return transport
+
+
+def _proxy_for(base: str) -> str | None:
+    """What HTTPS_PROXY and NO_PROXY say of this server; loopback needs none."""
+    parts = urlsplit(base)
+    host = parts.hostname or ""
+    if is_loopback(host) or proxy_bypass(host):
+        return None
+    proxies = getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    return proxy if proxy and proxy.startswith("http") else None
+
+
+def is_loopback(host: str) -> bool:
+    if host.casefold() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def base_url(text: str) -> str:
+    """`text` without its last slash, if a token may go there; raises Refused or UsageError."""
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or parts.query or parts.fragment or parts.username:
+        raise UsageError(f"not a base URL: {text!r}", hint="as in https://graph.facebook.com")
+    if parts.scheme == "http" and not is_loopback(host):
+        raise Refused(
+            f"plain http to {host} would show the token to everybody on the way",
+            hint="use https; plain http only goes to this machine (127.0.0.1, localhost)",
+        )
+    if parts.scheme not in {"http", "https"}:
+        raise UsageError(f"not a base URL: {text!r}", hint="it begins with https://")
+    return text.rstrip("/")
