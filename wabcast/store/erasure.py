@@ -1,0 +1,80 @@
+"""A person is erased: the row, and every place where their name, number or words stand.
+
+What must not break: what was owed or sent stays counted, and whoever was opted out or blocked
+stays unreachable by the hash of their number.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wabcast.store import contacts
+from wabcast.store.contacts import SUPPRESS
+from wabcast.store.database import immediate
+from wabcast.store.imports import phone_hash
+
+if TYPE_CHECKING:
+    from wabcast.store.database import Connection
+
+SKIP_PENDING = """
+update campaign_messages
+   set status = 'skipped', error_code = 'removed', error_message = 'contact removed'
+ where contact_id = :id and status = 'pending'
+"""
+
+# Providers like to repeat the number in their errors.
+BLANK_MESSAGES = """
+update campaign_messages
+   set contact_id = null, content = null,
+       error_message = iif(instr(error_message, :digits), null, error_message)
+ where contact_id = :id
+"""
+
+BLANK_INBOUND = (
+    "update inbound_messages set contact_id = null, content = null where contact_id = :id"
+)
+
+# Only what is applied: a body that waits still has somebody's fate in it.
+BLANK_INBOX = """
+update webhook_inbox set body = x''
+ where applied_at is not null and instr(cast(body as text), :digits)
+"""
+
+BLANK_EVENTS = """
+update events set data = replace(data, :phone, 'removed') where instr(data, :phone)
+"""
+
+BLANK_AUDIENCES = """
+update campaigns set audience = replace(audience, '"' || :phone || '"', '"removed"')
+ where instr(audience, :phone)
+"""
+
+REMOVE = "delete from contacts where id = :id"
+
+
+def remove(db: Connection, phone: str, *, at: str) -> int:
+    """Erase the contact; how many owed messages were skipped for it. Raises NotFound.
+
+    Pending messages become skipped; whatever is or was on the wire keeps its state without a
+    name. The freed pages are overwritten, and the write-ahead log is emptied if nobody needs it.
+    """
+    db.execute("pragma secure_delete = on")
+    try:
+        with immediate(db):
+            person = contacts.get(db, phone)
+            given = {"id": person.id, "phone": phone, "digits": phone[1:]}
+            reason = person.opt_out_reason or ("opted out" if person.opted_out_at else "")
+            if person.blocked_at:
+                reason = reason or "blocked"
+            if reason:
+                since = person.opted_out_at or person.blocked_at or at
+                db.execute(SUPPRESS, {"hash": phone_hash(phone), "reason": reason, "at": since})
+            skipped = int(db.execute(SKIP_PENDING, given).rowcount)
+            for statement in (BLANK_MESSAGES, BLANK_INBOUND, BLANK_INBOX, BLANK_EVENTS):
+                db.execute(statement, given)
+            db.execute(BLANK_AUDIENCES, given)
+            db.execute(REMOVE, given)
+        db.execute("pragma wal_checkpoint(truncate)").fetchone()
+    finally:
+        db.execute("pragma secure_delete = off")
+    return skipped

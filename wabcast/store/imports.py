@@ -1,0 +1,305 @@
+"""Contacts come in: a chunk at a time, each in a transaction of its own.
+
+What must not break: an import that is killed and run again ends where one that was not killed
+would have; memory does not grow with the file; and somebody who opted out comes in opted out,
+even when nothing but the hash of their number was left.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from wabcast.clock import parse, text
+from wabcast.failpoints import failpoint
+from wabcast.store.database import immediate
+
+if TYPE_CHECKING:
+    from wabcast.contacts import Contact
+    from wabcast.store.database import Connection
+
+CHUNK = 2000
+"""Contacts in one transaction: the write lock is held for some 30 ms, then others may."""
+
+FIELDS = ("first_name", "last_name", "name", "email", "company", "language", "timezone")
+"""The columns that say who somebody is, beside the phone."""
+
+BARRED = ("opted_out_at", "opt_out_reason", "blocked_at")
+"""Columns of an export: whoever was opted out or blocked there is so here. Never the reverse."""
+
+# Temporary tables live in a file of SQLite's own: nothing here grows in memory.
+TABLES = (
+    """
+create temp table if not exists incoming (
+    phone text not null, number integer not null, phone_hash text not null,
+    first_name text, last_name text, name text, email text, company text, language text,
+    timezone text, attributes text not null, tags text not null, opted_out_at text,
+    opt_out_reason text, blocked_at text, known integer not null default 0
+)
+""",
+    "create temp table if not exists seen (number integer primary key)",
+)
+
+EMPTY_INCOMING = "delete from temp.incoming"
+
+EMPTY_SEEN = "delete from temp.seen"
+
+STAGE = """
+insert into temp.incoming
+    (phone, number, phone_hash, first_name, last_name, name, email, company, language, timezone,
+     attributes, tags, opted_out_at, opt_out_reason, blocked_at)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+# New values replace, empty ones do not erase, attributes are merged and tags are added.
+_CHANGED = """
+       (coalesce(i.first_name, c.first_name) is not c.first_name
+        or coalesce(i.last_name, c.last_name) is not c.last_name
+        or coalesce(i.name, c.name) is not c.name
+        or coalesce(i.email, c.email) is not c.email
+        or coalesce(i.company, c.company) is not c.company
+        or coalesce(i.language, c.language) is not c.language
+        or coalesce(i.timezone, c.timezone) is not c.timezone
+        or (i.opted_out_at is not null and c.opted_out_at is null)
+        or (i.blocked_at is not null and c.blocked_at is null)
+        or (i.attributes <> '{}' and i.attributes <> c.attributes
+            and json_patch(c.attributes, i.attributes) <> c.attributes)
+        or (i.tags <> '[]' and exists (
+            select 1 from json_each(i.tags) as t where not exists (
+                select 1 from contact_tags as h where h.contact_id = c.id and h.tag = t.value))))
+"""
+
+COUNT = (
+    """
+select coalesce(sum(s.number is not null), 0),
+       coalesce(sum(s.number is null and c.id is null), 0),
+       coalesce(sum(s.number is null and c.id is not null and """
+    + _CHANGED
+    + """), 0)
+  from temp.incoming as i
+  left join contacts as c on c.phone = i.phone
+  left join temp.seen as s on s.number = i.number
+"""
+)
+
+UPDATE = (
+    """
+update contacts as c
+   set first_name = coalesce(i.first_name, c.first_name),
+       last_name = coalesce(i.last_name, c.last_name),
+       name = coalesce(i.name, c.name),
+       email = coalesce(i.email, c.email),
+       company = coalesce(i.company, c.company),
+       language = coalesce(i.language, c.language),
+       timezone = coalesce(i.timezone, c.timezone),
+       attributes = json_patch(c.attributes, i.attributes),
+       opt_out_reason = iif(c.opted_out_at is null, i.opt_out_reason, c.opt_out_reason),
+       opted_out_at = coalesce(c.opted_out_at, i.opted_out_at),
+       blocked_at = coalesce(c.blocked_at, i.blocked_at),
+       updated_at = :at
+  from temp.incoming as i
+ where c.phone = i.phone and """
+    + _CHANGED
+)
+
+KNOWN = """
+update temp.incoming as i set known = 1
+ where exists (select 1 from contacts as c where c.phone = i.phone)
+"""
+
+INSERT = """
+insert into contacts (phone, first_name, last_name, name, email, company, language, timezone,
+                      attributes, opted_out_at, opt_out_reason, blocked_at,
+                      created_at, updated_at)
+select i.phone, i.first_name, i.last_name, i.name, i.email, i.company, i.language, i.timezone,
+       i.attributes, coalesce(s.at, i.opted_out_at),
+       iif(s.at is null, i.opt_out_reason, s.reason), i.blocked_at, :at, :at
+  from temp.incoming as i left join suppressions as s on s.phone_hash = i.phone_hash
+ where true
+    on conflict (phone) do nothing
+"""
+
+TAG = """
+insert into contact_tags (contact_id, tag)
+select c.id, t.value
+  from temp.incoming as i, json_each(i.tags) as t, contacts as c
+ where i.known = 0 and i.tags <> '[]' and c.phone = i.phone
+    on conflict do nothing
+"""
+
+SEE = "insert into temp.seen select number from temp.incoming where true on conflict do nothing"
+
+
+class OnConflict(StrEnum):
+    UPDATE = "update"
+    SKIP = "skip"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What became of the contacts that came; each is counted once.
+
+    A duplicate is the same number again in one import: its values are merged as any others.
+    """
+
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    duplicates: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.inserted + other.inserted,
+            self.updated + other.updated,
+            self.unchanged + other.unchanged,
+            self.duplicates + other.duplicates,
+        )
+
+
+def upsert(
+    db: Connection,
+    contacts: Iterable[Contact],
+    *,
+    at: str,
+    on_conflict: OnConflict = OnConflict.UPDATE,
+    dry_run: bool = False,
+) -> Counts:
+    """Take `contacts` in and say what became of them; `dry_run` counts and writes nothing.
+
+    With UPDATE later values win over earlier ones; with SKIP whoever is there stays as they are,
+    and the first of several rows wins. The reading happens between the transactions, not in them.
+    """
+    for table in TABLES:
+        db.execute(table)
+    db.execute(EMPTY_SEEN)
+    counts = Counts()
+    source = iter(contacts)
+    try:
+        while chunk := list(itertools.islice(source, CHUNK)):
+            people = _folded(chunk, on_conflict)
+            counts += Counts(duplicates=len(chunk) - len(people))
+            counts += _take(db, people, at=at, on_conflict=on_conflict, dry_run=dry_run)
+            failpoint("in-import")
+    finally:
+        db.execute(EMPTY_INCOMING)
+        db.execute(EMPTY_SEEN)
+    return counts
+
+
+def phone_hash(phone: str) -> str:
+    """What is kept of a number whose owner was removed: SHA-256 of the E.164, in hex."""
+    return hashlib.sha256(phone.encode()).hexdigest()
+
+
+def compact(value: object) -> str:
+    """JSON as SQLite itself writes it, so that what is equal is equal as text."""
+    return _compact(value)
+
+
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def _folded(chunk: list[Contact], on_conflict: OnConflict) -> list[Contact]:
+    people: dict[str, Contact] = {}
+    for contact in chunk:
+        known = people.get(contact.phone)
+        if known is None:
+            people[contact.phone] = contact
+        elif on_conflict is OnConflict.UPDATE:
+            people[contact.phone] = _merged(known, contact)
+    return list(people.values())
+
+
+def _merged(earlier: Contact, later: Contact) -> Contact:
+    attributes = earlier.attributes | {k: v for k, v in later.attributes.items() if v}
+    return replace(
+        earlier,
+        first_name=later.first_name or earlier.first_name,
+        last_name=later.last_name or earlier.last_name,
+        name=later.name or earlier.name,
+        email=later.email or earlier.email,
+        company=later.company or earlier.company,
+        language=later.language or earlier.language,
+        timezone=later.timezone or earlier.timezone,
+        attributes=attributes,
+        tags=tuple(dict.fromkeys((*earlier.tags, *later.tags))),
+    )
+
+
+def _take(
+    db: Connection, people: list[Contact], *, at: str, on_conflict: OnConflict, dry_run: bool
+) -> Counts:
+    db.execute("begin")  # of the temporary table only: nobody is locked out
+    db.execute(EMPTY_INCOMING)
+    db.executemany(STAGE, map(_staged, people))
+    db.execute("commit")
+    update = on_conflict is OnConflict.UPDATE
+    with _looking(db) if dry_run else immediate(db):
+        duplicates, inserted, changed = db.execute(COUNT).fetchone()
+        updated = changed if update else 0
+        if not dry_run:
+            if update and (updated or duplicates):
+                db.execute(UPDATE, {"at": at})
+            if not update:
+                db.execute(KNOWN)
+            if inserted:
+                db.execute(INSERT, {"at": at})
+            if inserted or updated or duplicates:
+                db.execute(TAG)
+        db.execute(SEE)
+    unchanged = len(people) - duplicates - inserted - updated
+    return Counts(inserted, updated, unchanged, duplicates)
+
+
+@contextmanager
+def _looking(db: Connection) -> Iterator[None]:
+    db.execute("begin")
+    try:
+        yield
+    finally:
+        db.execute("commit")
+
+
+def _staged(contact: Contact) -> tuple[str | int | None, ...]:
+    phone = contact.phone
+    attributes = contact.attributes
+    barred: tuple[str | None, ...] = (None, None, None)
+    if not attributes.keys().isdisjoint(BARRED):
+        told = {name: attributes.get(name, "") for name in BARRED}
+        attributes = {name: value for name, value in attributes.items() if name not in told}
+        opted_out_at = _time(told["opted_out_at"])
+        reason = told["opt_out_reason"] or "imported" if opted_out_at else None
+        barred = (opted_out_at, reason, _time(told["blocked_at"]))
+    if attributes and not all(attributes.values()):
+        attributes = {name: value for name, value in attributes.items() if value}
+    return (
+        phone,
+        int(phone[1:]),
+        phone_hash(phone),
+        contact.first_name or None,
+        contact.last_name or None,
+        contact.name or None,
+        contact.email or None,
+        contact.company or None,
+        contact.language or None,
+        contact.timezone or None,
+        _compact(attributes) if attributes else "{}",
+        _compact(contact.tags) if contact.tags else "[]",
+        *barred,
+    )
+
+
+def _time(value: str) -> str | None:
+    """A time of ours as it is; anything else that says so, from a time before all others."""
+    if not value:
+        return None
+    try:
+        return text(parse(value))
+    except ValueError:
+        return "1970-01-01T00:00:00.000Z"
