@@ -1,63 +1,33 @@
 """The language of the holes: a small, bounded Jinja2.
 
-What a hole may say is a list of what is allowed, not of what is forbidden, and every operation
-that can make a long thing out of short ones asks `_bounded` first. A reader must not add a
-filter, a method or a global here without asking what it does with `10 ** 9`.
-
-It holds everything that needs Jinja2, so that `template.py` can be imported without it.
+What a hole may say is a list of what is allowed, not of what is forbidden: a reader must not turn
+that around. What its filters do is in `filters.py`. These two hold everything that needs Jinja2,
+so that `template.py` can be imported without it.
 """
 
 from __future__ import annotations
 
-import re
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
 from typing import Any
 
 from jinja2 import TemplateError, TemplateSyntaxError, Undefined, meta, nodes, runtime
 from jinja2.environment import Template as JinjaTemplate
 from jinja2.exceptions import SecurityError
-from jinja2.filters import FILTERS
 from jinja2.runtime import Context, LoopContext
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from jinja2.visitor import NodeTransformer
 
 from wabcast.errors import BadContent
+from wabcast.filters import FILTERS, LONGEST, PLAIN, bounded, join, loop, render, say, weigh, words
 
-# Twice what the longest WhatsApp body holds (PROVIDERS 5: 32,768), so that a length is refused
-# by its own rule, in its own words, and only a bomb ever meets this one.
-LONGEST = 65_536
 LONGEST_SOURCE = {True: 262_144, False: 16_384}
-_STEPS = 10_000
-_BITS = 256
+_DEEPEST = 100  # levels; Jinja walks a template by recursion
 
 # How a template goes wrong while it is rendered; anything else is a bug of ours.
 FAULTS = (
     *(TemplateError, ArithmeticError, TypeError, ValueError, LookupError, AttributeError),
     *(RecursionError, MemoryError),
 )
-
-
-class _Render(threading.local):
-    """What happened while one message was rendered, in this thread."""
-
-    def __init__(self) -> None:
-        self.missing: list[str] = []
-        self.steps = 0
-
-    def step(self, count: int = 1) -> None:
-        self.steps += count
-        if self.steps > _STEPS:
-            raise SecurityError(f"more than {_STEPS:,} steps of loops and calls")
-
-
-render = _Render()
-
-
-def _bounded(length: int) -> None:
-    if length > LONGEST:
-        raise SecurityError(f"it makes a text of more than {LONGEST:,} characters")
 
 
 class Hole(Undefined):
@@ -108,8 +78,6 @@ class Hole(Undefined):
     __call__ = _note  # type: ignore[assignment]  # as above: a hole says nothing, and is noted
 
 
-_NUMBERS = frozenset({int, float, bool})
-_PLAIN = _NUMBERS | {str}
 # Jinja's own mark for "no such name"; compiled templates compare with it.
 _nothing: Any = getattr(runtime, "missing")  # noqa: B009  # not among what its stubs export
 
@@ -134,101 +102,25 @@ class Values(Context):
             if len(value) > LONGEST:
                 raise SecurityError(f"the value of {key} is longer than {LONGEST:,} characters")
             return value if value and not value.isspace() else _nothing
-        return value if kind in _PLAIN else _nothing
+        return value if kind in PLAIN else _nothing
 
 
-def _say(value: Any) -> Any:
-    if value.__class__ in _PLAIN or isinstance(value, Undefined):
-        return value
-    if value is None:
-        return ""
-    if isinstance(value, (list, tuple, dict)):
-        raise SecurityError("a list cannot be said; join it: {{ ... | join(', ') }}")
-    raise SecurityError("a function cannot be said; use a filter: {{ name | title }}")
+_GLOBALS: dict[str, Any] = {"range": safe_range}
 
-
-def _join(items: Iterable[Any], glue: str = "") -> str:
-    parts: list[str] = []
-    length = 0
-    for item in items:
-        part = str(_say(item))
-        length += len(part) + len(glue)
-        _bounded(length)
-        parts.append(part)
-    return str(glue).join(parts)
-
-
-def _replace(text: Any, old: str, new: str, count: int = -1) -> str:
-    source, old, new = str(text), str(old), str(new)
-    times = source.count(old) if count < 0 else min(count, source.count(old))
-    _bounded(len(source) + times * len(new))
-    return source.replace(old, new, count)
-
-
-_FORMAT = re.compile(r"%(?:%|[-+ #0]*\d{0,2}(?:\.\d{0,2})?[sdifFeEgG])")
-
-
-def _format(pattern: Any, *values: Any) -> str:
-    if "%" in _FORMAT.sub("", str(pattern)):
-        raise SecurityError("format knows %s, %d and %.2f, with widths below 100")
-    said: str = str(pattern) % tuple(_say(value) for value in values)
-    return said
-
-
-def _round(value: Any, precision: int = 0, method: str = "common") -> float:
-    if abs(precision) > 15:
-        raise SecurityError("round takes at most 15 places")
-    rounded: float = FILTERS["round"](value, precision, method)
-    return rounded
-
-
-def _urlencode(value: Any) -> str:
-    encoded = str(FILTERS["urlencode"](str(_say(value))))
-    _bounded(len(encoded))
-    return encoded
-
-
-def _loop(value: Iterable[Any]) -> list[Any]:
-    items = list(islice(value, _STEPS + 1))
-    render.step(len(items))
-    return items
-
-
-def _range(*bounds: int) -> range:
-    numbers = range(*bounds)
-    if len(numbers) > 1_000:
-        raise SecurityError("range counts to at most 1,000")
-    return numbers
-
-
-_GLOBALS: dict[str, Any] = {"range": _range}
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_FILTERS: dict[str, Callable[..., Any]] = {
-    name: FILTERS[name]
-    for name in _words(
-        "abs capitalize count d default first float int last length list lower map max min reject"
-        " reverse select sort string sum title trim truncate unique upper wordcount"
-    )
-} | {own.__name__[1:]: own for own in (_format, _join, _replace, _round, _urlencode)}
 
 _METHODS = {
-    "str": _words(
+    "str": words(
         "upper lower title capitalize strip lstrip rstrip split startswith endswith"
         " removeprefix removesuffix isdigit isalpha"
     ),
-    "dict": _words("items keys values get"),
+    "dict": words("items keys values get"),
 }
 
-_EVERYONE = _words(
+_EVERYONE = words(
     "Template Output TemplateData Name Const If CondExpr Filter Test And Or Not Compare Operand Add"
     " Sub Mul Div FloorDiv Mod Neg Pos Concat Getattr Getitem Slice List Tuple Keyword"
 )
-_TRUSTED = _EVERYONE | _words(
+_TRUSTED = _EVERYONE | words(
     "For Assign AssignBlock With Macro CallBlock FilterBlock Call Pow Dict Pair"
 )
 # How a refused node is written, where its class does not say so itself.
@@ -252,11 +144,9 @@ class Language(ImmutableSandboxedEnvironment):
     context_class = Values
 
     def __init__(self, *, trusted: bool) -> None:
-        super().__init__(
-            autoescape=False, keep_trailing_newline=True, undefined=Hole, finalize=_say
-        )
+        super().__init__(autoescape=False, keep_trailing_newline=True, undefined=Hole, finalize=say)
         self.trusted = trusted
-        self.filters = {**_FILTERS, "(loop)": _loop, "(join)": _join}
+        self.filters = {**FILTERS, "(loop)": loop, "(join)": join}
         self.globals = dict(_GLOBALS)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
@@ -274,7 +164,7 @@ class Language(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         if not (isinstance(left, Hole) or isinstance(right, Hole)):
-            _weigh(operator, left, right)
+            weigh(operator, left, right)
         return super().call_binop(context, operator, left, right)
 
     # Jinja compiles calls to `environment.call(context, function, ...)`.
@@ -282,34 +172,8 @@ class Language(ImmutableSandboxedEnvironment):
         render.step()
         result = super().call(__context, __obj, *args, **kwargs)
         if isinstance(result, str):
-            _bounded(len(result))
+            bounded(len(result))
         return result
-
-
-def _weigh(sign: str, left: Any, right: Any) -> None:
-    """Refuses an operation before it has made something too large."""
-    bits = 0
-    if sign == "+":
-        if not {left.__class__, right.__class__} <= _NUMBERS:
-            if isinstance(left, str) != isinstance(right, str):
-                raise SecurityError("a text and a number are put together with ~, not +")
-            _bounded(len(left) + len(right))
-    elif sign == "%":
-        if left.__class__ not in _NUMBERS:
-            raise SecurityError("% is for numbers; for texts use the filter format")
-    elif sign == "*":
-        if isinstance(left, str) and isinstance(right, int):
-            _bounded(len(left) * right)
-        elif isinstance(right, str) and isinstance(left, int):
-            _bounded(len(right) * left)
-        elif not {left.__class__, right.__class__} <= _NUMBERS:
-            raise SecurityError("only numbers and texts are multiplied")
-        elif isinstance(left, int) and isinstance(right, int):
-            bits = left.bit_length() + right.bit_length()
-    elif isinstance(left, int) and isinstance(right, int) and right > 0:
-        bits = left.bit_length() * right
-    if bits > _BITS:
-        raise SecurityError("the number gets too large")
 
 
 class _Bound(NodeTransformer):
@@ -341,8 +205,13 @@ def parse(language: Language, source: str, where: str) -> nodes.Template:
     except (RecursionError, MemoryError, ValueError) as exc:
         raise _refuse(where, 1, "too deep or too large to be read") from exc
     allowed = _TRUSTED if language.trusted else _EVERYONE
-    for node in tree.find_all(nodes.Node):
-        _allow(node, allowed, where)
+    level: list[nodes.Node] = [tree]
+    for _ in range(_DEEPEST):
+        for node in level:
+            _allow(node, allowed, where)
+        level = [child for node in level for child in node.iter_child_nodes()]
+    if level:
+        raise _refuse(where, 1, "too deep to be read")
     _Bound().visit(tree)
     tree.set_environment(language)
     return tree
@@ -354,8 +223,8 @@ def _allow(node: nodes.Node, allowed: frozenset[str], where: str) -> None:
         what = _WRITTEN.get(kind, f"{{% {kind.lower()} %}}")
         raise _refuse(where, node.lineno, f"{what} is not allowed here")
     match node:
-        case nodes.Filter(name=name) if name not in _FILTERS and name is not None:
-            hint = f"known: {', '.join(sorted(_FILTERS))}"
+        case nodes.Filter(name=name) if name not in FILTERS and name is not None:
+            hint = f"known: {', '.join(sorted(FILTERS))}"
             raise _refuse(where, node.lineno, f"there is no filter {name}", hint=hint)
         case nodes.Name(name="self"):
             raise _refuse(where, node.lineno, "self is not a name of a contact")

@@ -84,9 +84,9 @@ class Template:
         return _fill_all(self._skeleton, parts)
 
     def _say(self, variables: Mapping[str, Any], constants: Mapping[str, Any]) -> str:
-        from wabcast import holes
+        from wabcast import filters, holes
 
-        notes = holes.render
+        notes = filters.render
         notes.steps = 0
         context = holes.Values(self._language, variables, None, {})  # type: ignore[arg-type]
         context.constants = constants
@@ -95,8 +95,8 @@ class Template:
         try:
             for piece in self._root(context):  # type: ignore[misc]  # render() has looked
                 length += len(piece)
-                if length > holes.LONGEST:
-                    raise BadContent(f"it says more than {holes.LONGEST:,} characters")
+                if length > filters.LONGEST:
+                    raise BadContent(f"it says more than {filters.LONGEST:,} characters")
                 pieces.append(piece)
         except holes.FAULTS as exc:
             where = self._places[min(pieces.count(_SEPARATOR), len(self._places) - 1)]
