@@ -84,11 +84,8 @@ def vacuum() -> None:
     """Give the room of removed rows back to the disk; the file is rewritten."""
     from wabcast.store import soundness
 
-    where = output.options().db
     with output.open_store() as db:
-        before = where.stat().st_size
-        soundness.vacuum(db)
-        after = where.stat().st_size
+        before, after = soundness.vacuum(db)
     output.note(f"{before:,} bytes before, {after:,} after")
     if output.options().json:
         output.emit({"before": before, "after": after})

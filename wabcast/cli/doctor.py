@@ -75,7 +75,7 @@ def examine(path: Path) -> Iterator[Finding]:
     """Every finding about this machine and the database at `path`."""
     for check in (_python, _sqlite, _clock, _file, _disk):
         yield from _guarded(check.__name__.strip("_"), partial(check, path))
-    if not path.exists():
+    if not path.exists() or path.stat().st_size == 0:
         return
     from wabcast.store.database import connect_read_only
 
@@ -142,6 +142,12 @@ def _file(path: Path) -> Iterator[Finding]:
             "file", Level.WARN, f"no database at {path} yet", "the first command makes it"
         )
         return
+    with path.open("rb") as file:
+        if file.read(len(MAGIC)) not in (MAGIC, b""):
+            yield Finding(
+                "file", Level.FAIL, f"{path} is not a database", "name another one with --db"
+            )
+            return
     for end in ("", "-wal", "-shm"):
         part = path.with_name(path.name + end)
         mode = stat.S_IMODE(part.stat().st_mode) if part.exists() else 0

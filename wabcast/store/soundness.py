@@ -25,6 +25,7 @@ select type || ' ' || name as name, sql from sqlite_schema
 """
 RUNNING = "select name from campaigns where status = 'running' order by name"
 IN_DOUBT = "select name, in_doubt from campaigns where in_doubt > 0 order by name"
+SIZE = "select page_count * page_size from pragma_page_count, pragma_page_size"
 VACUUM = "vacuum"
 EMPTY_LOG = "pragma wal_checkpoint(truncate)"
 
@@ -55,10 +56,15 @@ def in_doubt(db: Connection) -> list[tuple[str, int]]:
     return [(str(row["name"]), int(row["in_doubt"])) for row in db.execute(IN_DOUBT)]
 
 
-def vacuum(db: Connection) -> None:
-    """Rewrite the file without its holes; needs as much free disk as the file is large."""
+def vacuum(db: Connection) -> tuple[int, int]:
+    """Rewrite the file without its holes: its bytes before and after.
+
+    Needs as much free disk as the file is large.
+    """
+    before = int(db.execute(SIZE).fetchone()[0])
     db.execute(VACUUM)
     db.execute(EMPTY_LOG).fetchall()
+    return before, int(db.execute(SIZE).fetchone()[0])
 
 
 def _pages(db: Connection, pragma: str) -> list[str]:
