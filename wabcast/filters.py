@@ -44,11 +44,13 @@ render = _Render()
 
 
 def bounded(length: int) -> None:
+    """Refuses a text of so many characters, before it is made."""
     if length > LONGEST:
         raise SecurityError(f"it makes a text of more than {LONGEST:,} characters")
 
 
 def say(value: Any) -> Any:
+    """What a hole prints: text, a number, or nothing; never an object. Jinja's `finalize`."""
     if value.__class__ in PLAIN or isinstance(value, Undefined):
         return value
     if value is None:
@@ -59,6 +61,7 @@ def say(value: Any) -> Any:
 
 
 def join(items: Iterable[Any], glue: str = "") -> str:
+    """The filter `join`, and what `~` is compiled to."""
     parts: list[str] = []
     length = 0
     for item in items:
@@ -100,12 +103,14 @@ def _urlencode(value: Any) -> str:
 
 
 def loop(value: Iterable[Any]) -> list[Any]:
+    """What every `for` goes through: its turns are counted, over the whole message."""
     items = list(islice(value, _STEPS + 1))
     render.step(len(items))
     return items
 
 
 def words(text: str) -> frozenset[str]:
+    """The words of a list written as a sentence."""
     return frozenset(text.split())
 
 
