@@ -108,3 +108,18 @@ def test_unset_takes_away_and_says_what_is_not_there(quick_cli: Cli) -> None:
 def test_a_file_for_a_secret_is_kept_by_its_whole_path(quick_cli: Cli, tmp_path: Path) -> None:
     added = quick_cli(*SHOP, "--token", f"file:{os.path.relpath(tmp_path / 't')}", "--json")
     assert added.json["secrets"] == {"token": f"file:{tmp_path / 't'}"}
+
+
+def test_check_asks_the_provider(cli: Cli) -> None:
+    cli("account", "add", "play", "--provider", "sandbox")
+    ran = cli("account", "check", "play", "--json")
+    assert (ran.code, ran.json["ok"], ran.json["status"]) == (0, True, "CONNECTED")
+    assert "CONNECTED" in cli("account", "check", "play").stdout
+    # A port that nobody listens on: the discard service.
+    cli(*SHOP, "--token", "env:META", "--base-url", "http://127.0.0.1:9")
+    down = cli("account", "check", "shop", "--json", env={"META": TOKEN})
+    assert (down.code, down.json["ok"], down.json["status"]) == (5, False, "UNREACHABLE")
+    assert TOKEN not in down.stdout + down.stderr
+    unset = cli("account", "check", "shop")
+    assert unset.code == 5
+    assert "META is not set" in unset.stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,7 +13,7 @@ from wabcast.cli.pairs import pairs
 from wabcast.errors import Exit, Refused, UsageError
 
 if TYPE_CHECKING:
-    from wabcast.providers.base import Health, Provider
+    from wabcast.providers.base import Health
     from wabcast.store.accounts import Account
 
 app = Verbs(
@@ -302,8 +301,9 @@ def as_json(account: Account) -> dict[str, Any]:
 
 
 async def _ask(account: Account) -> Health:
-    # By name: the wiring imports every floor, and only this verb needs it.
-    provider: Provider = import_module("wabcast.wiring").provider_for(account)
+    from wabcast.wiring import provider_for
+
+    provider = provider_for(account)
     try:
         return await provider.check()
     finally:
@@ -312,14 +312,10 @@ async def _ask(account: Account) -> Health:
 
 def _validate(account: Account) -> None:
     """Refuse what the provider says cannot work, before anything is stored."""
-    _warn_of_old_version(account.settings.get("api_version", ""))
-    if account.provider == "sandbox":
-        if url := account.settings.get("base_url"):
-            from wabcast.providers.http import base_url
+    from wabcast.wiring import provider_class
 
-            base_url(url)
-        return
-    kind = _provider_class(account.provider)
+    _warn_of_old_version(account.settings.get("api_version", ""))
+    kind = provider_class(account.provider)
     kind.validate(account.settings)
     for key in kind.needed_secrets:
         if key not in account.secrets:
@@ -333,21 +329,6 @@ def _validate(account: Account) -> None:
         raise UsageError(
             f"a {account.provider} account has no secret {unknown[0]!r}", hint=f"it has {known}"
         )
-
-
-def _provider_class(name: str) -> type[Provider]:
-    from importlib.metadata import entry_points
-
-    if name == "cloud":
-        from wabcast.providers.cloud import CloudProvider
-
-        return CloudProvider
-    found = {point.name: point for point in entry_points(group="wabcast.providers")}
-    if name not in found:
-        known = ", ".join(sorted({"cloud", "sandbox", *found}))
-        raise UsageError(f"no provider {name!r}", hint=f"--provider is one of {known}")
-    kind: type[Provider] = found[name].load()
-    return kind
 
 
 def _warn_of_old_version(version: str) -> None:
