@@ -242,7 +242,8 @@ def _ids(contacts: list[dict[str, Any]]) -> list[str]:
 def _when(value: object) -> datetime | None:
     """Seconds since the epoch, as text or number; some senders write milliseconds."""
     try:
-        seconds = float(value) if isinstance(value, str | int | float) else 0.0
+        numeric = isinstance(value, str | int | float) and not isinstance(value, bool)
+        seconds = float(value) if numeric else 0.0  # type: ignore[arg-type]  # just looked
         if seconds > 100_000_000_000:
             seconds /= 1000
         return datetime.fromtimestamp(seconds, UTC) if seconds > 0 else None
