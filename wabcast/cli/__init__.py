@@ -39,6 +39,8 @@ F = TypeVar("F", bound=Callable[..., object])
 
 COMMANDS = {
     "account": "WhatsApp senders: a provider, its settings, its caps.",
+    "contact": "The people: import, look up, tag, opt out, export, erase.",
+    "segment": "Saved sentences that pick contacts.",
     "db": "The database file: where it is, whether it is sound, copies of it.",
     "doctor": "Look for what is wrong and say how to mend it.",
 }

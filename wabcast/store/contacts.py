@@ -272,10 +272,16 @@ def edit(db: Connection, phone: str, changes: Mapping[str, str], *, at: str) -> 
         for name, value in changes.items():
             if name in told:
                 told[name] = value or None
-            elif value:
-                attributes[name] = value
             else:
-                attributes.pop(name, None)
+                spelled = [
+                    key for key in attributes if segments.folded(key) == segments.folded(name)
+                ]
+                key = name if name in attributes or not spelled else spelled[0]
+                attributes[key] = value
+                if not value:
+                    del attributes[key]
+        if "name" not in changes and person.name == _whole(person.first_name, person.last_name):
+            told["name"] = _whole(told["first_name"], told["last_name"])
         if not told["phone"]:
             raise UsageError("a contact cannot be without a phone", hint="contact remove")
         if told["phone"] != phone and db.execute(ONE, {"phone": told["phone"]}).fetchone():
@@ -373,6 +379,10 @@ def _turned(db: Connection, sql: str, phones: Iterable[str], at: str) -> Changed
 def history(db: Connection, phone: str) -> list[dict[str, Any]]:
     """Every message to and from the contact, oldest first. Raises NotFound."""
     return [dict(row) for row in db.execute(HISTORY, {"id": get(db, phone).id})]
+
+
+def _whole(first: str | None, last: str | None) -> str | None:
+    return " ".join(filter(None, (first, last))) or None
 
 
 def _person(row: Row) -> Person:

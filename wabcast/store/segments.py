@@ -163,21 +163,22 @@ def _only_contacts(
             return _DENY
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
+    """What is left of a name when case, blanks and signs do not matter."""
     return re.sub(r"[\W_]+", "", name).casefold() or name
 
 
 def _resolved(db: Connection, names: Iterable[str]) -> Mapping[str, str]:
     """The SQL of each name. Attributes that differ in spelling only are one."""
-    columns = {_folded(column): f"contacts.{column}" for column in COLUMNS}
-    found = {name: columns[_folded(name)] for name in names if _folded(name) in columns}
+    columns = {folded(column): f"contacts.{column}" for column in COLUMNS}
+    found = {name: columns[folded(name)] for name in names if folded(name) in columns}
     strangers = sorted(set(names) - found.keys())
     if not strangers:
         return found
     nobody = not db.execute(ANYBODY).fetchone()
     known = attributes(db)
     for name in strangers:
-        spellings = [other for other in known if _folded(other) == _folded(name)]
+        spellings = [other for other in known if folded(other) == folded(name)]
         spellings.sort(key=lambda other: other != name)
         if nobody:
             spellings = [name]
