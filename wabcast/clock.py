@@ -42,6 +42,10 @@ class Clock:
         """Sleep at least a millisecond: on uvloop less than that spins."""
         await asyncio.sleep(max(seconds, 0.001))
 
+    def pause(self, seconds: float) -> None:
+        """Sleep outside an event loop."""
+        time.sleep(seconds)
+
     def new_id(self) -> str:
         """A UUIDv7 (RFC 9562): sorts by the time of its birth."""
         millis = self.micros() // 1000

@@ -78,6 +78,16 @@ class Lost:
     code: str = "lost"
 
 
+class Unsayable(Exception):  # a fact about a person's data
+    """The message cannot be said to this person; `skip` says whether that was foreseen."""
+
+    def __init__(self, code: str, reason: str, *, skip: bool = False) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+        self.skip = skip
+
+
 Verdict = Accepted | Deferred | Rejected | Halted | Lost
 
 

@@ -24,6 +24,7 @@ from wabcast.delivery import (
     Retry,
     Scope,
     Settled,
+    Unsayable,
     Verdict,
     settle,
 )
@@ -50,16 +51,6 @@ class Sender(Protocol):
     """What the engine needs of a provider."""
 
     async def send(self, message: Message) -> Verdict: ...
-
-
-class Unsayable(Exception):  # a fact about a person's data
-    """The message cannot be said to this person; `skip` says whether that was foreseen."""
-
-    def __init__(self, code: str, reason: str, *, skip: bool = False) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
-        self.skip = skip
 
 
 Say = Callable[[Due], Mapping[str, Any]]

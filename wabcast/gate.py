@@ -40,8 +40,11 @@ class Ticket:
 class AccountGate:
     """The slots of one account, for all campaigns of this process on it."""
 
-    def __init__(self, account: int, holder: str, recorder: Recorder, clock: Clock) -> None:
+    def __init__(
+        self, account: int, holder: str, recorder: Recorder, clock: Clock, *, usual: Rate
+    ) -> None:
         self.account = account
+        self._usual = usual
         self.cooldown = CoolDown()
         self.reason = ""
         self._holder = holder
@@ -96,9 +99,9 @@ class AccountGate:
 
     async def _renew(self) -> None:
         now = self._clock.micros()
-        account, holder = self.account, self._holder
+        account, holder, usual = self.account, self._holder, self._usual
         lease = await self._recorder.write(
-            lambda db: slots.lease(db, account, holder=holder, now=now)
+            lambda db: slots.lease(db, account, holder=holder, now=now, usual=usual)
         )
         if lease.rate != self._rate:
             self._rate = lease.rate

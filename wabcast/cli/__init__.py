@@ -41,6 +41,8 @@ COMMANDS = {
     "account": "WhatsApp senders: a provider, its settings, its caps.",
     "contact": "The people: import, look up, tag, opt out, export, erase.",
     "segment": "Saved sentences that pick contacts.",
+    "campaign": "What is said to whom, at what pace, and what became of it.",
+    "sandbox": "WhatsApp played on loopback: strict, and nobody is messaged.",
     "db": "The database file: where it is, whether it is sound, copies of it.",
     "doctor": "Look for what is wrong and say how to mend it.",
 }

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from wabcast import audience
 from wabcast import events as words
 from wabcast.audience import Audience
 from wabcast.campaign import LIFECYCLE, Campaign, CampaignStatus, Priority, refusal
@@ -128,7 +127,7 @@ def refresh(db: Connection, campaign: Campaign, *, at: str) -> Campaign:
     if campaign.status not in (CampaignStatus.DRAFT, CampaignStatus.SCHEDULED):
         raise refusal("refresh", campaign.name, campaign.status)
     db.execute(CLEAR, {"number": campaign.number})
-    _enqueue(db, campaign.number, audience.from_json(dict(campaign.audience)), at=at)
+    _enqueue(db, campaign.number, Audience.from_json(campaign.audience), at=at)
     return by_number(db, campaign.number)
 
 
@@ -245,6 +244,20 @@ def _told(verb: str, campaign: Campaign, at: str) -> dict[str, Any]:
             return told | {"scheduledAt": campaign.scheduled_at}
         case _:
             return told
+
+
+def set_schedule(
+    db: Connection,
+    campaign: Campaign,
+    *,
+    at: str,
+    repeat: str | None,
+    if_missed: str,
+    timezone: str | None,
+) -> None:
+    """When `run` is to start it; in the transaction that makes it scheduled."""
+    row = {"number": campaign.number, "scheduled_at": at, "repeat": repeat}
+    db.execute(SCHEDULE, {**row, "if_missed": if_missed, "timezone": timezone})
 
 
 def let_go(db: Connection, campaign: int, run: str) -> None:

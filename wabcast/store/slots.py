@@ -53,10 +53,15 @@ class Lease:
     cooling_reason: str | None = None
 
 
-def lease(db: Connection, account: int, *, holder: str, now: int) -> Lease:
-    """Take the next slots: 50 ms' worth, at least one. Inside the caller's transaction."""
+def lease(
+    db: Connection, account: int, *, holder: str, now: int, usual: Rate = UNLIMITED
+) -> Lease:
+    """Take the next slots: 50 ms' worth, at least one. Inside the caller's transaction.
+
+    `usual` is the provider's own rate, for an account that was given none.
+    """
     row = db.execute(READ, {"account": account}).fetchone()
-    rate = Rate.parse(row["rate"]) if row["rate"] else UNLIMITED
+    rate = Rate.parse(row["rate"]) if row["rate"] else usual
     until, reason = int(row["cooling_until"]), row["cooling_reason"]
     if rate.unlimited:
         # A cool-down holds even where no rate does.

@@ -1,0 +1,187 @@
+"""Sending: `campaign start` and `campaign resume`, in the foreground, with live progress."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from wabcast.cli import output
+from wabcast.cli.campaign_app import Names, app, summary
+from wabcast.errors import WORST_FIRST, Exit, UsageError, WabcastError
+
+if TYPE_CHECKING:
+    from wabcast.campaign import Campaign
+    from wabcast.engine import Ending
+    from wabcast.runs import Session
+
+T = TypeVar("T")
+
+Parallel = Annotated[int, typer.Option(metavar="N", help="So many side by side at most.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Trace = Annotated[bool, typer.Option("--trace", help="Write an event for every message.")]
+
+
+@app.verb(
+    "start",
+    json=True,
+    examples="wabcast campaign start spring\nwabcast campaign start spring summer --yes",
+)
+def start(
+    names: Names,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Do all but the send.")] = False,
+    parallel: Parallel = 5,
+    yes: Yes = False,
+    trace: Trace = False,
+) -> Exit:
+    """Send now, in the foreground. Also goes on with one whose process died."""
+    if dry_run:
+        from wabcast.cli.campaign_look import report_readiness
+
+        return worst([report_readiness(name) for name in names])
+    return _go(names, "start", parallel=parallel, yes=yes, trace=trace)
+
+
+@app.verb("resume", json=True, examples="wabcast campaign resume spring")
+def resume(names: Names, parallel: Parallel = 5, yes: Yes = False, trace: Trace = False) -> Exit:
+    """Go on with a paused campaign, or with one whose process died."""
+    return _go(names, "resume", parallel=parallel, yes=yes, trace=trace)
+
+
+def _go(names: Sequence[str], verb: str, *, parallel: int, yes: bool, trace: bool) -> Exit:
+    from wabcast.store import campaigns
+
+    with output.open_store() as db:
+        chosen = [campaigns.get(db, name) for name in dict.fromkeys(names)]
+    chosen = list({campaign.number: campaign for campaign in chosen}.values())
+    _ask(chosen, verb, yes=yes)
+    if parallel < 1:
+        raise UsageError(f"--parallel must be 1 or more, not {parallel}")
+    endings = carry([(campaign, verb) for campaign in chosen], parallel=parallel, trace=trace)
+    return report(chosen, endings)
+
+
+def _ask(chosen: Sequence[Campaign], verb: str, *, yes: bool) -> None:
+    """On a terminal: how many, from whom, how fast, until when. In a script: go ahead."""
+    from wabcast.campaign import LIFECYCLE, CampaignStatus
+
+    if yes or not (sys.stdin and sys.stdin.isatty() and sys.stderr and sys.stderr.isatty()):
+        return
+    from wabcast.cli.campaign_look import how_long
+
+    for campaign in chosen:
+        if campaign.status not in LIFECYCLE[verb][0] | {CampaignStatus.RUNNING}:
+            continue  # the refusal says why
+        output.confirm(
+            f"{campaign.name}: {campaign.pending:,} people, from account {campaign.account}, at "
+            f"{campaign.rate}, {how_long(campaign)}. Go?",
+            yes=False,
+        )
+
+
+def carry(
+    chosen: Sequence[tuple[Campaign, str]],
+    *,
+    parallel: int,
+    trace: bool = False,
+    attended: bool = True,
+) -> dict[int, Ending]:
+    """Carry campaigns in this process, with a live view, until they end or a signal comes."""
+    from wabcast.cli import live
+    from wabcast.clock import Clock
+    from wabcast.runs import Session, carry_all
+
+    path = output.options().db
+    session = Session(path, Clock(), attended=attended, trace=trace, say=output.warn)
+
+    def failed(_campaign: Campaign, error: WabcastError) -> None:
+        output.fail(error)
+
+    async def work(status: Callable[[], None]) -> dict[int, Ending]:
+        async with session:
+            _obey_signals(session, status)
+            return await carry_all(session, list(chosen), parallel=parallel, failed=failed)
+
+    with live.watching(path, [campaign.number for campaign, _ in chosen]) as status:
+        return run_loop(work(status))
+
+
+def run_loop(work: Awaitable[T]) -> T:
+    """Run to the end, on uvloop where there is one."""
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        new_event_loop = asyncio.new_event_loop
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(_coroutine(work))
+
+
+async def _coroutine(work: Awaitable[T]) -> T:
+    return await work
+
+
+def _obey_signals(session: Session, status: Callable[[], None]) -> None:
+    """First signal: finish what is on the wire. Second Ctrl-C: leave at once."""
+    loop = asyncio.get_running_loop()
+    count = 0
+
+    def interrupted(name: str) -> None:
+        nonlocal count
+        count += 1
+        if count > 1 and name == "SIGINT":
+            session.abandon()
+            output.say("left at once; what was on the wire is in doubt")
+            os._exit(Exit.INTERRUPTED)
+        output.note("finishing what is on the wire; again Ctrl-C leaves at once")
+        session.stop(f"interrupted ({name})")
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        loop.add_signal_handler(getattr(signal, name), interrupted, name)
+    loop.add_signal_handler(signal.SIGUSR1, status)
+
+
+def report(chosen: Sequence[Campaign], endings: dict[int, Ending]) -> Exit:
+    """Say how it ended, and which exit code that is."""
+    from wabcast.store import campaigns
+
+    with output.open_store() as db:
+        now = [campaigns.by_number(db, campaign.number) for campaign in chosen]
+    if output.options().json:
+        told = [campaigns.as_json(campaign) for campaign in now]
+        output.emit(told[0] if len(told) == 1 else told)
+    else:
+        for campaign in now:
+            summary(campaign)
+    for campaign in now:
+        ending = endings[campaign.number]
+        if ending.exit in (Exit.DONE, Exit.SOME_FAILED):
+            _tell_next(campaign)
+        elif ending.exit is Exit.STOPPED:
+            output.warn(f"{campaign.name} is {campaign.status}: {ending.reason}")
+            output.note(f"go on with: wabcast campaign resume '{campaign.name}'")
+    return worst([ending.exit for ending in endings.values()])
+
+
+def _tell_next(campaign: Campaign) -> None:
+    if not campaign.total_recipients:
+        output.warn(f"{campaign.name} had no recipients")
+    if campaign.in_doubt:
+        output.warn(
+            f"{campaign.in_doubt:,} are in doubt: they may have left. Receipts settle them, or "
+            f"you: wabcast campaign settle '{campaign.name}' --as sent|failed|pending"
+        )
+    if campaign.messages_failed or campaign.skipped:
+        output.note(f"who and why: wabcast campaign stats '{campaign.name}'")
+
+
+def worst(codes: Sequence[Exit]) -> Exit:
+    """What a command over several campaigns ends with (CLI.md)."""
+    for code in (Exit.USAGE, Exit.NOT_FOUND, *WORST_FIRST):
+        if code in codes:
+            return code
+    return Exit.DONE

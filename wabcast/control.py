@@ -1,0 +1,183 @@
+"""What a person does to a campaign that may be running somewhere: all of it through the file.
+
+Each is a guarded move in one transaction; the run, if there is one, notices within a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wabcast import locks
+from wabcast.campaign import FINISHED, Campaign, CampaignStatus, refusal
+from wabcast.clock import SECOND, Clock, text
+from wabcast.delivery import MessageStatus
+from wabcast.errors import Busy, Refused
+from wabcast.store import campaigns, ledger
+from wabcast.store.database import immediate
+
+if TYPE_CHECKING:
+    from wabcast.store.database import Connection
+
+LOOK_EVERY = 0.05
+
+
+def pause(
+    db: Connection,
+    database: Path,
+    campaign: Campaign,
+    *,
+    clock: Clock,
+    wait: timedelta = timedelta(seconds=30),
+    reason: str = "paused by a person",
+) -> bool:
+    """Pause, and return when the run has let go; False where it was paused already.
+
+    Busy if the run still has something on the wire after `wait`: the pause stands all the same.
+    """
+    changed = _move(db, campaign, "pause", clock, reason=reason, already=CampaignStatus.PAUSED)
+    _let_go(database, campaign, wait, clock)
+    return changed
+
+
+def cancel(
+    db: Connection, database: Path, campaign: Campaign, *, clock: Clock, wait: timedelta
+) -> bool:
+    """End it for good: what is pending is skipped. False where it was cancelled already."""
+    changed = _move(
+        db,
+        campaign,
+        "cancel",
+        clock,
+        reason="cancelled by a person",
+        already=CampaignStatus.CANCELLED,
+        also=lambda: ledger.cancel(db, campaign.number),
+    )
+    _let_go(database, campaign, wait, clock)
+    return changed
+
+
+def unschedule(db: Connection, campaign: Campaign, *, clock: Clock) -> bool:
+    """Back to a draft; False where it was one."""
+    return _move(db, campaign, "unschedule", clock, already=CampaignStatus.DRAFT)
+
+
+def retry(
+    db: Connection,
+    database: Path,
+    campaign: Campaign,
+    *,
+    clock: Clock,
+    transient: Collection[str] | None,
+) -> int:
+    """Failed messages with one of these codes (None: all) are owed again; how many.
+
+    The campaign is paused then, so that a resume sends them. Refused while it runs.
+    """
+    return _put_back(
+        db,
+        database,
+        campaign,
+        clock,
+        lambda at: ledger.retry(
+            db,
+            campaign.number,
+            codes=None if transient is None else sorted(transient),
+            at=at,
+        ),
+    )
+
+
+def settle(
+    db: Connection, database: Path, campaign: Campaign, outcome: MessageStatus, *, clock: Clock
+) -> int:
+    """Decide the ones in doubt by hand; how many. As pending, they are sent again on resume."""
+    return _put_back(
+        db,
+        database,
+        campaign,
+        clock,
+        lambda at: ledger.settle_by_hand(db, campaign.number, outcome, at=at),
+    )
+
+
+def _put_back(
+    db: Connection,
+    database: Path,
+    campaign: Campaign,
+    clock: Clock,
+    change: Callable[[str], int],
+) -> int:
+    if locks.is_held(database, campaign):
+        raise Busy(
+            f"{campaign.name} is running",
+            hint=f"first: wabcast campaign pause '{campaign.name}'",
+        )
+    at = text(clock.micros())
+    with immediate(db):
+        now = campaigns.by_number(db, campaign.number)
+        if now.status is CampaignStatus.CANCELLED:
+            raise Refused(
+                f"{campaign.name} was cancelled",
+                hint=f"begin anew: wabcast campaign duplicate '{campaign.name}'",
+            )
+        changed = change(at)
+        owed = campaigns.by_number(db, campaign.number).pending
+        if owed and now.status in FINISHED:
+            campaigns.move(db, now, "reopen", at=at, reason="messages were put back")
+    return changed
+
+
+def _move(
+    db: Connection,
+    campaign: Campaign,
+    verb: str,
+    clock: Clock,
+    *,
+    already: CampaignStatus,
+    reason: str | None = None,
+    also: Callable[[], object] = lambda: None,
+) -> bool:
+    with immediate(db):
+        if campaigns.move(db, campaign, verb, at=text(clock.micros()), reason=reason):
+            also()
+            return True
+        now = campaigns.by_number(db, campaign.number)
+    if now.status is already:
+        return False
+    raise refusal(verb, now.name, now.status)
+
+
+def _let_go(database: Path, campaign: Campaign, wait: timedelta, clock: Clock) -> None:
+    """Return when no living process holds the campaign: then nothing leaves any more."""
+    until = clock.steady() + round(wait.total_seconds() * SECOND)
+    while locks.is_held(database, campaign):
+        if clock.steady() > until:
+            raise Busy(
+                f"{campaign.name} takes no more, but its process still waits for answers",
+                hint="they are recorded as they come; run the same command again to wait longer",
+            )
+        clock.pause(LOOK_EVERY)
+
+
+def schedule(
+    db: Connection,
+    campaign: Campaign,
+    *,
+    at: datetime,
+    clock: Clock,
+    repeat: str | None = None,
+    if_missed: str = "auto",
+    timezone: str | None = None,
+) -> Campaign:
+    """Have `wabcast run` start it at `at`, and again as `repeat` says. Refused unless a draft."""
+    told = text(clock.micros())
+    with immediate(db):
+        campaigns.set_schedule(
+            db, campaign, at=text(at), repeat=repeat, if_missed=if_missed, timezone=timezone
+        )
+        if not campaigns.move(db, campaign, "schedule", at=told):
+            raise refusal("schedule", campaign.name, campaign.status)
+    return campaigns.by_number(db, campaign.number)

@@ -1,0 +1,212 @@
+"""Making and changing campaigns: what a person says of one, checked, and put into the file.
+
+The command line and REST both come through here. Whatever is wrong is refused before anything
+is written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from wabcast import template
+from wabcast.audience import Audience
+from wabcast.campaign import Campaign, Priority
+from wabcast.clock import Clock, parse, text
+from wabcast.errors import Refused, UsageError
+from wabcast.pacing import Rate
+from wabcast.store import accounts, campaigns
+from wabcast.store.database import immediate
+
+if TYPE_CHECKING:
+    from wabcast.store.database import Connection
+
+DEFAULT_RATE = "20/m"
+LONGEST_NAME = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What was said of a campaign; None: nothing was. Durations in milliseconds, times UTC.
+
+    `content` is a Cloud API message object with holes in its strings.
+    """
+
+    account: str | None = None
+    content: Mapping[str, Any] | None = None
+    audience: Audience | None = None
+    variables: Mapping[str, str] | None = None
+    missing: str | None = None
+    rate: str | None = None
+    batch_size: int | None = None
+    batch_delay: int | None = None
+    concurrency: int | None = None
+    jitter: str | None = None
+    priority: str | None = None
+    windows: str | None = None
+    recipient_timezone: bool | None = None
+    timezone: str | None = None
+    not_after: datetime | None = None
+    description: str | None = None
+
+
+DEFAULTS: Mapping[str, Any] = {
+    "variables": {},
+    "missing": "refuse",
+    "rate": DEFAULT_RATE,
+    "batch_size": 100,
+    "batch_delay": 5000,
+    "concurrency": 10,
+    "jitter": "0ms",
+    "priority": "normal",
+    "windows": None,
+    "recipient_timezone": False,
+    "timezone": None,
+    "not_after": None,
+    "description": None,
+}
+
+
+def create(db: Connection, name: str, draft: Draft, clock: Clock) -> Campaign:
+    """A new draft with its recipients; nothing is sent."""
+    _check_name(name)
+    if draft.account is None:
+        raise UsageError("a campaign needs an account", hint="--account NAME")
+    if draft.content is None:
+        raise UsageError("a campaign needs something to say", hint="--text 'Hello {{firstName}}'")
+    if draft.audience is None:
+        raise UsageError(
+            "a campaign needs somebody to say it to",
+            hint="--all, --tag T, --segment S, --where EXPR or --phones FILE",
+        )
+    account = accounts.get(db, draft.account)
+    row = _columns(dict(DEFAULTS) | _given(draft))
+    _check(row)
+    row |= {
+        "id": clock.new_id(),
+        "name": name,
+        "account_id": account.id,
+        "content": _json(row["content"]),
+        "variables": _json(row["variables"]),
+    }
+    row.pop("audience")
+    with immediate(db):
+        return campaigns.create(db, row, draft.audience, at=text(clock.micros()))
+
+
+def edit(
+    db: Connection, campaign: Campaign, name: str | None, draft: Draft, clock: Clock
+) -> Campaign:
+    """Change what was said; a new audience is computed at once (drafts and scheduled ones)."""
+    changes = _columns(_given(draft))
+    audience = changes.pop("audience", None)
+    if name is not None:
+        _check_name(name)
+        changes["name"] = name
+    if draft.account is not None:
+        changes["account_id"] = accounts.get(db, draft.account).id
+    if not changes and audience is None:
+        raise UsageError("nothing to change", hint="wabcast campaign edit --help")
+    _check({**{field.name: getattr(campaign, field.name) for field in fields(campaign)}, **changes})
+    at = text(clock.micros())
+    with immediate(db):
+        if audience is not None:
+            changes["audience"] = audience
+        campaign = campaigns.edit(db, campaign, changes, at=at)
+        if audience is not None:
+            campaign = campaigns.refresh(db, campaign, at=at)
+    return campaign
+
+
+def duplicate(db: Connection, campaign: Campaign, name: str | None, clock: Clock) -> Campaign:
+    """A draft with the same content, throttle and audience, its recipients computed afresh.
+
+    The schedule is not copied. Its name is `NAME (Copy)`, then `NAME (Copy 2)` and so on.
+    """
+    row = {field.name: getattr(campaign, field.name) for field in fields(campaign)}
+    chosen = Audience.from_json(campaign.audience)
+    row |= {"id": clock.new_id(), "content": _json(row["content"])}
+    row |= {"variables": _json(row["variables"])}
+    if name is not None:
+        _check_name(name)
+    at = text(clock.micros())
+    with immediate(db):
+        row["name"] = name or _copy_name(db, campaign.name)
+        return campaigns.create(db, row, chosen, at=at)
+
+
+def _copy_name(db: Connection, name: str) -> str:
+    taken = {campaign.name for campaign in campaigns.listed(db)}
+    copy, count = f"{name} (Copy)", 1
+    while copy in taken:
+        count += 1
+        copy = f"{name} (Copy {count})"
+    return copy
+
+
+def _given(draft: Draft) -> dict[str, Any]:
+    said = {field.name: getattr(draft, field.name) for field in fields(draft)}
+    return {key: value for key, value in said.items() if value is not None and key != "account"}
+
+
+def _columns(row: dict[str, Any]) -> dict[str, Any]:
+    """As the columns have it."""
+    if isinstance(row.get("audience"), Audience):
+        row["audience"] = row["audience"].to_json()
+    if isinstance(row.get("not_after"), datetime):
+        row["not_after"] = text(row["not_after"])
+    if "recipient_timezone" in row:
+        row["recipient_timezone"] = int(row["recipient_timezone"])
+    return row
+
+
+def _check(row: Mapping[str, Any]) -> None:
+    """Refuse what cannot be carried out."""
+    from wabcast.times import known_zone
+    from wabcast.windows import Window
+    from wabcast.wiring import jitter_of
+
+    Rate.parse(row["rate"])
+    low, high = jitter_of(row["jitter"])
+    if low > high:
+        raise UsageError("--jitter ends before it begins", hint="as 10s, or 5s-15s")
+    for option, least, most in (("batch_size", 1, 10**9), ("concurrency", 1, 1000)):
+        if not least <= row[option] <= most:
+            name = option.replace("_", "-")
+            raise UsageError(f"--{name} must be {least} to {most}, not {row[option]}")
+    if row["missing"] not in set(template.Missing):
+        raise UsageError(f"not a --missing: {row['missing']!r}", hint="refuse, skip or blank")
+    if row["priority"] not in set(Priority):
+        raise UsageError(f"not a --priority: {row['priority']!r}", hint="high, normal or low")
+    if row["windows"]:
+        Window.parse(row["windows"])
+    if row["timezone"] and known_zone(row["timezone"]) is None:
+        raise UsageError(f"no time zone called {row['timezone']!r}", hint="as Europe/Berlin")
+    if row["recipient_timezone"] and not row["windows"]:
+        raise UsageError(
+            "--recipient-timezone says on whose clock a window is",
+            hint="give the window too: --window 09:00-20:00",
+        )
+    if row["not_after"]:
+        parse(row["not_after"])
+    template.compile(
+        row["content"],
+        trusted=True,
+        constants=row["variables"],
+        missing=template.Missing(row["missing"]),
+    )
+
+
+def _check_name(name: str) -> None:
+    if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
+        raise Refused(
+            f"not a name for a campaign: {name!r}",
+            hint=f"one line of at most {LONGEST_NAME} characters",
+        )
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,59 @@
+"""Who holds a campaign: a kernel file lock beside the database.
+
+It dies with its process, `kill -9` included, so a lock that is free means that nobody is at
+work, whatever the row says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wabcast.campaign import CampaignStatus, refusal
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+    from wabcast.campaign import Campaign
+
+PATIENCE = 0.3
+"""Seconds: somebody may just be looking whether the lock is free."""
+
+
+def _lock(database: Path, campaign: Campaign) -> FileLock:
+    from filelock import FileLock
+
+    folder = database.with_name(database.name + ".locks")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return FileLock(folder / f"{campaign.id}.lock", mode=0o600, thread_local=False)
+
+
+@contextmanager
+def held(database: Path, campaign: Campaign) -> Iterator[None]:
+    """Hold the campaign for as long as the block runs; Busy where another process does."""
+    from filelock import Timeout
+
+    lock = _lock(database, campaign)
+    try:
+        lock.acquire(timeout=PATIENCE, poll_interval=0.02)
+    except Timeout as exc:
+        raise refusal("start", campaign.name, CampaignStatus.RUNNING) from exc
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_held(database: Path, campaign: Campaign) -> bool:
+    """Whether a living process is at work on the campaign."""
+    from filelock import Timeout
+
+    lock = _lock(database, campaign)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False

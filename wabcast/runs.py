@@ -1,0 +1,230 @@
+"""Starting, resuming and ending runs: the lock, the lifecycle, and one engine a campaign.
+
+A `Session` is one process at work: it shares one recorder, and one gate and provider an
+account, among the campaigns that it carries side by side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wabcast import locks, wiring
+from wabcast.campaign import LIFECYCLE, Campaign, CampaignStatus, refusal
+from wabcast.clock import Clock, text
+from wabcast.engine import Ending, Run
+from wabcast.errors import Exit, Refused, WabcastError
+from wabcast.gate import AccountGate
+from wabcast.ledger import SqliteLedger
+from wabcast.pacing import Rate
+from wabcast.recorder import Recorder
+from wabcast.store import accounts, campaigns, database, ledger, reports
+
+if TYPE_CHECKING:
+    from wabcast.providers.base import Provider
+    from wabcast.store.database import Connection
+
+Say = Callable[[str], None]
+"""Tells the person at the terminal something worth knowing."""
+
+UNREACHABLE = "UNREACHABLE"
+
+
+@dataclass(slots=True)
+class Session:
+    """What the campaigns of one process share."""
+
+    path: Path
+    clock: Clock
+    attended: bool = True
+    trace: bool = False
+    say: Say = lambda _text: None
+    runs: dict[int, Run] = field(default_factory=dict)
+    _recorder: Recorder | None = None
+    _gates: dict[int, AccountGate] = field(default_factory=dict)
+    _providers: dict[int, Provider] = field(default_factory=dict)
+    _holder: str = ""
+    _stopped: str | None = None
+
+    async def __aenter__(self) -> Session:
+        self._holder = self.clock.new_run_id()
+        self._recorder = Recorder(self.path)
+        self._recorder.start()
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        for provider in self._providers.values():
+            await provider.aclose()
+        if self._recorder is not None:
+            await self._recorder.stop()
+
+    @property
+    def recorder(self) -> Recorder:
+        if self._recorder is None:
+            raise RuntimeError("a session is entered before it is used")
+        return self._recorder
+
+    def stop(self, reason: str) -> None:
+        """Claim no more, anywhere; what is on the wire is finished and recorded."""
+        self._stopped = reason
+        for run in self.runs.values():
+            run.stop(reason)
+
+    def abandon(self) -> None:
+        """Leave at once: what is on the wire is in doubt, the campaigns are paused."""
+        db = database.connect(self.path, busy_seconds=2.0)
+        at = text(self.clock.micros())
+        with database.immediate(db):
+            for number in self.runs:
+                campaign = campaigns.by_number(db, number)
+                ledger.take_over(db, number, "")
+                campaigns.move(db, campaign, "pause", at=at, reason="interrupted twice")
+        db.close()
+
+    async def carry(self, campaign: Campaign, verb: str) -> Ending:
+        """`start` or `resume` a campaign and carry it to its end. Raises what refuses it."""
+        with locks.held(self.path, campaign):
+            db = database.connect(self.path)
+            try:
+                campaign = campaigns.by_number(db, campaign.number)
+                verb = _verb(campaign, verb)
+                account = accounts.get(db, campaign.account)
+                provider = await self._provider(account, campaign)
+                await self._ready(provider, account, campaign, verb, db)
+                run_id = self.clock.new_run_id()
+                campaign = self._claim(db, campaign, verb, run_id)
+            finally:
+                db.close()
+            return await self._run(campaign, run_id, account, provider)
+
+    async def _ready(
+        self,
+        provider: Provider,
+        account: accounts.Account,
+        campaign: Campaign,
+        verb: str,
+        db: Connection,
+    ) -> None:
+        """Refuse what cannot go well, before anything is sent."""
+        if verb == "start":
+            problems = reports.unsayable(db, campaign, wiring.renderer(campaign))
+            if problems and campaign.missing == "refuse":
+                raise problems.refusal(campaign.name)
+        health = await provider.check()
+        if health.ok:
+            return
+        told = "; ".join(health.problems) or health.status
+        if health.status == UNREACHABLE:
+            self.say(f"{account.name} cannot be reached now ({told}); trying all the same")
+            return
+        raise Refused(
+            f"WhatsApp account is not connected: {account.name}: {told}",
+            hint=f"look closer: wabcast account check {account.name}",
+        )
+
+    def _claim(self, db: Connection, campaign: Campaign, verb: str, run_id: str) -> Campaign:
+        """Take the campaign; what a dead run left on the wire is in doubt from now on."""
+        at = text(self.clock.micros())
+        with database.immediate(db):
+            if not campaigns.move(db, campaign, verb, at=at, run=run_id):
+                now = campaigns.by_number(db, campaign.number)
+                raise refusal(verb, now.name, now.status)
+            doubtful = ledger.take_over(db, campaign.number, run_id)
+        if doubtful:
+            self.say(
+                f"{doubtful} of {campaign.name} were on the wire when the last run died: they are "
+                "in doubt and are not sent again. A receipt may settle them, or you: "
+                f"wabcast campaign settle '{campaign.name}' --as sent|failed|pending"
+            )
+        return campaigns.by_number(db, campaign.number)
+
+    async def _run(
+        self, campaign: Campaign, run_id: str, account: accounts.Account, provider: Provider
+    ) -> Ending:
+        recorder, clock = self.recorder, self.clock
+        store = SqliteLedger(campaign, run_id, recorder, self.path, clock, trace=self.trace)
+        gate = self._gates.get(account.id)
+        if gate is None:
+            gate = self._gates[account.id] = AccountGate(account.id, self._holder, recorder, clock)
+        run = Run(
+            wiring.plan_for(campaign, attended=self.attended),
+            ledger=store,
+            gate=wiring.gate_for(campaign, gate, recorder, clock),
+            provider=provider,
+            say=wiring.renderer(campaign),
+            clock=clock,
+        )
+        self.runs[campaign.number] = run
+        try:
+            if self._stopped is not None:
+                run.stop(self._stopped)
+            ending = await run.carry()
+            await self._settle_receipts(provider)
+        finally:
+            await recorder.write(lambda db: campaigns.let_go(db, campaign.number, run_id))
+            store.close()
+            del self.runs[campaign.number]
+        return self._judge(campaign, ending)
+
+    async def _settle_receipts(self, provider: Provider) -> None:
+        """The played WhatsApp ends with us: have what it owes now."""
+        drain = getattr(provider, "drain", None)
+        if drain is not None:
+            await drain()
+
+    def _judge(self, campaign: Campaign, ending: Ending) -> Ending:
+        """Completed, but not for everybody, is another exit code."""
+        if ending.exit is not Exit.DONE:
+            return ending
+        db = database.connect(self.path)
+        try:
+            campaign = campaigns.by_number(db, campaign.number)
+            faults = reports.faults(db, campaign)
+        finally:
+            db.close()
+        return Ending(Exit.SOME_FAILED, ending.status, ending.reason) if faults else ending
+
+    async def _provider(self, account: accounts.Account, campaign: Campaign) -> Provider:
+        provider = self._providers.get(account.id)
+        if provider is None:
+            provider = wiring.provider_for(account, concurrency=max(campaign.concurrency, 10))
+            self._providers[account.id] = provider
+            wiring.hear(provider, account, self.path, self.clock)
+        return provider
+
+
+def _verb(campaign: Campaign, verb: str) -> str:
+    """What `start` or `resume` means now: a running one whose lock was free has a dead run."""
+    if campaign.status is CampaignStatus.RUNNING:
+        return "take over"
+    if campaign.status not in LIFECYCLE[verb][0]:
+        raise refusal(verb, campaign.name, campaign.status)
+    return verb
+
+
+async def carry_all(
+    session: Session,
+    chosen: list[tuple[Campaign, str]],
+    *,
+    parallel: int = 5,
+    failed: Callable[[Campaign, WabcastError], None],
+) -> dict[int, Ending]:
+    """Carry several side by side, at most `parallel`; a refused one does not stop the rest."""
+    turn = asyncio.Semaphore(parallel)
+    endings: dict[int, Ending] = {}
+
+    async def one(campaign: Campaign, verb: str) -> None:
+        async with turn:
+            try:
+                endings[campaign.number] = await session.carry(campaign, verb)
+            except WabcastError as exc:
+                failed(campaign, exc)
+                endings[campaign.number] = Ending(exc.exit_code, campaign.status, exc.message)
+
+    async with asyncio.TaskGroup() as group:
+        for campaign, verb in chosen:
+            group.create_task(one(campaign, verb))
+    return endings

@@ -1,0 +1,196 @@
+"""The one place that builds the parts from what the file and the environment say.
+
+Whoever needs a provider, a renderer or a gate asks here; nothing else knows which class an
+account's provider is, or where its secrets are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from wabcast.clock import Clock, parse
+from wabcast.errors import BadContent, UsageError
+from wabcast.pacing import Rate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from wabcast.campaign import Campaign
+    from wabcast.engine import Plan, Say
+    from wabcast.gate import AccountGate, Gate
+    from wabcast.providers.base import Provider
+    from wabcast.recorder import Recorder
+    from wabcast.store.accounts import Account
+    from wabcast.store.database import Row
+
+BUILT_IN = {
+    "cloud": "wabcast.providers.cloud:CloudProvider",
+    "sandbox": "wabcast.providers.sandbox:SandboxProvider",
+}
+ENTRY_POINTS = "wabcast.providers"
+
+
+def provider_names() -> list[str]:
+    from importlib.metadata import entry_points
+
+    return [*BUILT_IN, *(point.name for point in entry_points(group=ENTRY_POINTS))]
+
+
+def provider_class(name: str) -> type[Provider]:
+    """The class behind `--provider NAME`: ours, or a plugin's. UsageError where there is none."""
+    if name in BUILT_IN:
+        module, _, attribute = BUILT_IN[name].partition(":")
+        found: type[Provider] = getattr(import_module(module), attribute)
+        return found
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group=ENTRY_POINTS, name=name):
+        plugin: type[Provider] = point.load()
+        return plugin
+    raise UsageError(
+        f"no provider called {name!r}", hint=f"there are: {', '.join(provider_names())}"
+    )
+
+
+def provider_for(account: Account, *, concurrency: int = 10) -> Provider:
+    """Build an account's provider, its secrets read from where they are kept."""
+    from wabcast.config import resolve
+    from wabcast.providers.base import Settings
+
+    secrets = {key: resolve(source) for key, source in account.secrets.items()}
+    build: Callable[..., Provider] = provider_class(account.provider)
+    return build(Settings(account.name, account.settings), secrets, concurrency=concurrency)
+
+
+def variables_of(person: Row) -> Mapping[str, str]:
+    """What a template may say of a person: a row with the columns of `contacts`."""
+    from wabcast.contacts import Contact, variables
+
+    attributes = person["attributes"]
+    return variables(
+        Contact(
+            phone=person["phone"],
+            first_name=person["first_name"],
+            last_name=person["last_name"],
+            name=person["name"],
+            email=person["email"],
+            company=person["company"],
+            language=person["language"],
+            timezone=person["timezone"],
+            attributes=json.loads(attributes) if attributes != "{}" else {},
+        )
+    )
+
+
+def renderer(campaign: Campaign) -> Say:
+    """What the campaign says to one person; raises `Unsayable` for those it cannot."""
+    from wabcast import message, template
+    from wabcast.delivery import Unsayable
+    from wabcast.ledger import Due
+
+    missing = template.Missing(campaign.missing)
+    compiled = template.compile(
+        campaign.content, trusted=True, constants=campaign.variables, missing=missing
+    )
+
+    def say(due: Due) -> Mapping[str, Any]:
+        try:
+            body = compiled.render(variables_of(due.person))
+        except template.MissingNames as exc:
+            reason = f"no value for {', '.join(exc.names)}"
+            skip = missing is template.Missing.SKIP
+            raise Unsayable("missing", reason, skip=skip) from exc
+        except BadContent as exc:
+            raise Unsayable("content", exc.message) from exc
+        wrong = message.problems(body)
+        if wrong:
+            raise Unsayable("content", "; ".join(wrong))
+        return body
+
+    return say
+
+
+def jitter_of(text: str) -> tuple[float, float]:
+    """`10s` is anything up to ten seconds, `5s-15s` at least five; in seconds."""
+    from wabcast.times import duration
+
+    low, dash, high = text.partition("-")
+    if not dash:
+        return 0.0, duration(text, option="--jitter").total_seconds()
+    return (
+        duration(low, option="--jitter").total_seconds(),
+        duration(high, option="--jitter").total_seconds(),
+    )
+
+
+def gate_for(
+    campaign: Campaign, account_gate: AccountGate, recorder: Recorder, clock: Clock
+) -> Gate:
+    from wabcast.gate import Gate
+
+    return Gate(
+        Rate.parse(campaign.rate),
+        account_gate,
+        clock,
+        batch_size=campaign.batch_size,
+        batch_delay=timedelta(milliseconds=campaign.batch_delay),
+        jitter=jitter_of(campaign.jitter),
+        last_slot_at=campaign.last_slot_at,
+        lead=lambda: recorder.commit_seconds,
+    )
+
+
+def plan_for(campaign: Campaign, *, attended: bool) -> Plan:
+    from wabcast.engine import Plan
+
+    plan = Plan(
+        campaign.id,
+        campaign.concurrency,
+        not_after=parse(campaign.not_after) if campaign.not_after else None,
+        cap_account=campaign.account_id,
+        attended=attended,
+    )
+    if campaign.windows:
+        plan.quiet = _quiet(campaign)
+    return plan
+
+
+def _quiet(campaign: Campaign) -> Any:
+    """The campaign's window, on its own clock or on each recipient's."""
+    from datetime import datetime
+
+    from wabcast.config import machine_zone
+    from wabcast.ledger import Due
+    from wabcast.times import zone
+    from wabcast.windows import Window, zones_of
+
+    window = Window.parse(campaign.windows or "")
+    home = zone(campaign.timezone, default=machine_zone())
+
+    def quiet(due: Due | None, now: datetime) -> timedelta:
+        if not campaign.recipient_timezone:
+            return window.wait(now, home) if due is None else timedelta(0)
+        if due is None:
+            return timedelta(0)
+        return window.wait_all(now, zones_of(due.phone, due.person["timezone"], home))
+
+    return quiet
+
+
+def hear(provider: Provider, account: Account, path: Path, clock: Clock) -> None:
+    """Have the receipts of a played WhatsApp, which has no receiver to post them to."""
+    if not hasattr(provider, "on_webhook"):
+        return
+    from wabcast.webhooks import Webhooks
+
+    webhooks = Webhooks(path, clock)
+
+    async def sink(body: bytes, headers: Mapping[str, str]) -> int:
+        return await webhooks.receive_now(account, provider, headers, body)
+
+    provider.on_webhook = sink
