@@ -185,6 +185,9 @@ class Gate:
         async with self._turn:
             await self._until(self._not_before, self._reason)
             if self._limiter is not None:
+                if not self._taken and self._rate.bucket > 1:
+                    # A full bucket is for catching up; a start has nothing to catch up with.
+                    await self._limiter.acquire(self._rate.bucket - 1)
                 await self._limiter.acquire()
             self._taken += 1
             ticket = await self.account.take()

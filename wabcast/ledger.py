@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from wabcast import events as words
 from wabcast.campaign import Campaign, CampaignStatus
@@ -18,8 +18,10 @@ from wabcast.delivery import MessageStatus, Settled
 from wabcast.events import PROGRESS_EVERY, Event
 from wabcast.recorder import Recorder
 from wabcast.store import campaigns, database, events, ledger
-from wabcast.store.database import Connection
 from wabcast.store.ledger import Cap, Due, Intended
+
+if TYPE_CHECKING:
+    from wabcast.store.database import Connection
 
 __all__ = ["Cap", "Control", "Due", "Intended", "Ledger", "SqliteLedger"]
 

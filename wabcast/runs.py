@@ -24,13 +24,11 @@ from wabcast.recorder import Recorder
 from wabcast.store import accounts, campaigns, database, ledger, reports
 
 if TYPE_CHECKING:
-    from wabcast.providers.base import Provider
+    from wabcast.providers.base import Health, Provider
     from wabcast.store.database import Connection
 
 Say = Callable[[str], None]
 """Tells the person at the terminal something worth knowing."""
-
-UNREACHABLE = "UNREACHABLE"
 
 
 @dataclass(slots=True)
@@ -117,8 +115,8 @@ class Session:
         if health.ok:
             return
         told = "; ".join(health.problems) or health.status
-        if health.status == UNREACHABLE:
-            self.say(f"{account.name} cannot be reached now ({told}); trying all the same")
+        if not _final(health):
+            self.say(f"{account.name} does not say how it is ({told}); trying all the same")
             return
         raise Refused(
             f"WhatsApp account is not connected: {account.name}: {told}",
@@ -148,7 +146,13 @@ class Session:
         store = SqliteLedger(campaign, run_id, recorder, self.path, clock, trace=self.trace)
         gate = self._gates.get(account.id)
         if gate is None:
-            gate = self._gates[account.id] = AccountGate(account.id, self._holder, recorder, clock)
+            gate = self._gates[account.id] = AccountGate(
+                account.id,
+                self._holder,
+                recorder,
+                clock,
+                usual=Rate.parse(provider.default_rate or "max"),
+            )
         run = Run(
             wiring.plan_for(campaign, attended=self.attended),
             ledger=store,
@@ -194,6 +198,13 @@ class Session:
             self._providers[account.id] = provider
             wiring.hear(provider, account, self.path, self.clock)
         return provider
+
+
+def _final(health: Health) -> bool:
+    """Whether WhatsApp itself says no; a server that is down or says nothing clear may recover."""
+    if health.status == "UNREACHABLE":
+        return False
+    return health.status != "REFUSED" or str(health.details.get("code", "")).isdecimal()
 
 
 def _verb(campaign: Campaign, verb: str) -> str:

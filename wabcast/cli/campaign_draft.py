@@ -151,10 +151,8 @@ def create(
             campaign = control.schedule(db, campaign, at=begins, clock=clock)
     if not campaign.total_recipients:
         output.warn(f"{name} has no recipients; nobody matched")
-    output.note(
-        f"created {name} for {campaign.total_recipients:,} people; nothing was sent.\n"
-        f"look: wabcast campaign preview '{name}'   go: wabcast campaign start '{name}'"
-    )
+    output.note(f"created {name} for {campaign.total_recipients:,} people; nothing was sent")
+    output.note(f"look: wabcast campaign preview '{name}'   go: wabcast campaign start '{name}'")
     show(campaign)
 
 

@@ -45,10 +45,10 @@ def serve(
         str | None, typer.Option(metavar="TOKEN", help="The only one taken (else: any).")
     ] = None,
     phone_number_id: Annotated[
-        str | None, typer.Option(metavar="ID", help="The number's id (106540352242922).")
+        str | None, typer.Option(metavar="ID", help="The only number there is (else: any).")
     ] = None,
     waba_id: Annotated[
-        str | None, typer.Option(metavar="ID", help="The account's id (102290129340398).")
+        str | None, typer.Option(metavar="ID", help="The only account there is (else: any).")
     ] = None,
     latency: Annotated[
         str, typer.Option(metavar="D", help="How long an answer takes, as 80ms.")
@@ -82,6 +82,7 @@ def serve(
     pace = Rate.parse(rate) if rate else None
     knobs = Knobs(
         phone_number_id=phone_number_id or PHONE_NUMBER_ID,
+        any_ids=phone_number_id is None and waba_id is None,
         waba_id=waba_id or WABA_ID,
         token=token,
         app_secret=app_secret,

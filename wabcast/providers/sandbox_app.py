@@ -144,21 +144,21 @@ class Sandbox:
             return refusal(wrong)
         match scope["method"], parts:
             case "POST", [number, "messages" | "marketing_messages" as to]:
-                if number != self.knobs.phone_number_id:
+                if not self.knobs.is_number(number):
                     return refusal(unsupported("post", number))
                 return await self._messages(body, send, marketing=to == "marketing_messages")
-            case "POST", [self.knobs.phone_number_id, "media"]:
+            case "POST", [number, "media"] if self.knobs.is_number(number):
                 return self._upload(scope["headers"], body)
-            case "GET", [self.knobs.phone_number_id]:
-                return reply(self.knobs.number(query.get("fields", "")))
-            case "GET", [self.knobs.waba_id, "phone_numbers"]:
-                return reply({"data": [self.knobs.number("")]})
-            case "GET", [self.knobs.waba_id, "message_templates"]:
-                return reply(page(query))
-            case "GET" | "POST", [self.knobs.waba_id, "subscribed_apps"]:
-                return reply(self._apps(scope["method"]))
             case "GET" | "DELETE", [media_id] if media_id in self._media:
                 return self._medium(scope["method"], media_id)
+            case "GET", [number] if self.knobs.is_number(number):
+                return reply(self.knobs.number(query.get("fields", "")) | {"id": number})
+            case "GET", [account, "phone_numbers"] if self.knobs.is_account(account):
+                return reply({"data": [self.knobs.number("")]})
+            case "GET", [account, "message_templates"] if self.knobs.is_account(account):
+                return reply(page(query))
+            case "GET" | "POST", [account, "subscribed_apps"] if self.knobs.is_account(account):
+                return reply(self._apps(scope["method"]))
         return refusal(unsupported(scope["method"].lower(), parts[0] if parts else ""))
 
     def _unwelcome(

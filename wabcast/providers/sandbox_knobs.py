@@ -21,10 +21,12 @@ class Knobs:
 
     `token` None takes any but an empty one. `latency` and `silence` in seconds; `rate` in sends
     a second, beyond which it throttles; `faults` a probability for each of `STORMS`.
+    `any_ids`: whatever number and account are asked for are ours.
     """
 
     phone_number_id: str = PHONE_NUMBER_ID
     waba_id: str = WABA_ID
+    any_ids: bool = False
     token: str | None = None
     app_secret: str = APP_SECRET
     latency: float = 0.0
@@ -58,6 +60,12 @@ class Knobs:
     def turned(self) -> dict[str, Any]:
         """The knobs that can be turned, as they stand."""
         return {key: getattr(self, key) for key in _TURNABLE}
+
+    def is_number(self, word: str) -> bool:
+        return word == self.phone_number_id or (self.any_ids and word.isdecimal())
+
+    def is_account(self, word: str) -> bool:
+        return word == self.waba_id or (self.any_ids and word.isdecimal())
 
     def number(self, fields: str) -> dict[str, Any]:
         """The number as `?fields=` asks for it; without, the four that Meta tells (PROVIDERS 4)."""
