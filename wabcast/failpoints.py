@@ -30,10 +30,15 @@ _left = int(_count) if _count.isdigit() else 1
 _turn = threading.Lock()
 
 
+def armed(name: str) -> bool:
+    """Whether the environment names this one."""
+    return name == _name
+
+
 def failpoint(name: str) -> None:
     """Die here if the environment says so; otherwise nothing."""
     global _left  # noqa: PLW0603  # one countdown a process
-    if name != _name:
+    if not armed(name):
         return
     with _turn:
         _left -= 1

@@ -26,6 +26,7 @@ from wabcast.store import accounts, campaigns, database, ledger, reports
 if TYPE_CHECKING:
     from wabcast.providers.base import Health, Provider
     from wabcast.store.database import Connection
+    from wabcast.webhooks import Webhooks
 
 Say = Callable[[str], None]
 """Tells the person at the terminal something worth knowing."""
@@ -44,6 +45,7 @@ class Session:
     _recorder: Recorder | None = None
     _gates: dict[int, AccountGate] = field(default_factory=dict)
     _providers: dict[int, Provider] = field(default_factory=dict)
+    _webhooks: list[Webhooks] = field(default_factory=list)
     _holder: str = ""
     _stopped: str | None = None
 
@@ -56,6 +58,8 @@ class Session:
     async def __aexit__(self, *_exc: object) -> None:
         for provider in self._providers.values():
             await provider.aclose()
+        for webhooks in self._webhooks:
+            await webhooks.aclose()
         if self._recorder is not None:
             await self._recorder.stop()
 
@@ -178,6 +182,8 @@ class Session:
         drain = getattr(provider, "drain", None)
         if drain is not None:
             await drain()
+        for webhooks in self._webhooks:
+            await webhooks.settled()
 
     def _judge(self, campaign: Campaign, ending: Ending) -> Ending:
         """Completed, but not for everybody, is another exit code."""
@@ -196,7 +202,9 @@ class Session:
         if provider is None:
             provider = wiring.provider_for(account, concurrency=max(campaign.concurrency, 10))
             self._providers[account.id] = provider
-            wiring.hear(provider, account, self.path, self.clock)
+            webhooks = wiring.hear(provider, account, self.path, self.clock)
+            if webhooks is not None:
+                self._webhooks.append(webhooks)
         return provider
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from wabcast.recorder import Recorder
     from wabcast.store.accounts import Account
     from wabcast.store.database import Row
+    from wabcast.webhooks import Webhooks
 
 BUILT_IN = {
     "cloud": "wabcast.providers.cloud:CloudProvider",
@@ -182,10 +183,10 @@ def _quiet(campaign: Campaign) -> Any:
     return quiet
 
 
-def hear(provider: Provider, account: Account, path: Path, clock: Clock) -> None:
+def hear(provider: Provider, account: Account, path: Path, clock: Clock) -> Webhooks | None:
     """Have the receipts of a played WhatsApp, which has no receiver to post them to."""
     if not hasattr(provider, "on_webhook"):
-        return
+        return None
     from wabcast.webhooks import Webhooks
 
     webhooks = Webhooks(path, clock)
@@ -194,3 +195,4 @@ def hear(provider: Provider, account: Account, path: Path, clock: Clock) -> None
         return await webhooks.receive_now(account, provider, headers, body)
 
     provider.on_webhook = sink
+    return webhooks

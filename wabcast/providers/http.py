@@ -25,7 +25,7 @@ import httpx
 from httpx import AsyncBaseTransport, ReadError, RemoteProtocolError, Request, Response
 from httpx_aiohttp import AiohttpTransport
 
-from wabcast import __version__
+from wabcast import __version__, failpoints
 from wabcast.errors import Refused, UsageError
 
 __all__ = [
@@ -251,7 +251,9 @@ def _sockets(base: str, concurrency: int, uds: str | None) -> AsyncBaseTransport
             )
         )
         # No cookies: what one answer sets is nothing to the next person's message.
-        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+        return aiohttp.ClientSession(
+            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trace_configs=_traces()
+        )
 
     proxy = _proxy_for(base)
     transport = AiohttpTransport(proxy=httpx.Proxy(proxy) if proxy else None)
@@ -296,3 +298,17 @@ def base_url(text: str) -> str:
     if parts.scheme not in {"http", "https"}:
         raise UsageError(f"not a base URL: {text!r}", hint="it begins with https://")
     return text.rstrip("/")
+
+
+def _traces() -> list[aiohttp.TraceConfig] | None:
+    """Where a test kills us between the request and its answer; otherwise nothing."""
+    if not failpoints.armed("after-write"):
+        return None
+
+    async def written(*_: object) -> None:
+        # aiohttp tells just before it writes, so a moment later it has.
+        asyncio.get_running_loop().call_later(0.002, failpoints.failpoint, "after-write")
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_chunk_sent.append(written)
+    return [trace]
