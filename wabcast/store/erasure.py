@@ -56,7 +56,8 @@ def remove(db: Connection, phone: str, *, at: str) -> int:
     """Erase the contact; how many owed messages were skipped for it. Raises NotFound.
 
     Pending messages become skipped; whatever is or was on the wire keeps its state without a
-    name. The freed pages are overwritten, and the write-ahead log is emptied if nobody needs it.
+    name. What is freed is overwritten, and the write-ahead log is emptied if nobody needs it;
+    older versions of the row that SQLite has moved about stay in unused space until a vacuum.
     """
     db.execute("pragma secure_delete = on")
     try:

@@ -1,0 +1,424 @@
+"""People in the file: import, choosing, opting out, erasing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pysqlite3.dbapi2 import Connection
+
+from wabcast.audience import EVERYBODY, Audience, AudienceKind
+from wabcast.contacts import Contact
+from wabcast.errors import NotFound, Refused, UsageError
+from wabcast.store import contacts, erasure, events, imports, segments
+from wabcast.store.contacts import Changed, Counts, OnConflict
+from wabcast.store.database import connect, immediate
+
+AT = "2026-11-05T10:00:00.000Z"
+LATER = "2026-11-06T10:00:00.000Z"
+ANN, BOB, CID = "+4915112345670", "+4915112345671", "+4915112345672"
+
+
+def crowd(count: int, *, start: int = 0) -> Iterator[Contact]:
+    for i in range(start, start + count):
+        yield Contact(
+            f"+49151{i * 7919 % 10**8:08d}",
+            f"P{i}",
+            attributes={"city": "Berlin" if i % 2 else "Bonn", "n": str(i)},
+            tags=("third",) if i % 3 == 0 else (),
+        )
+
+
+def phones(db: Connection) -> list[str]:
+    return [row[0] for row in db.execute("select phone from contacts order by id")]
+
+
+def campaign(db: Connection, name: str = "spring", audience: Audience = EVERYBODY) -> int:
+    db.execute(
+        "insert or ignore into accounts (name, provider, created_at, updated_at)"
+        " values ('a', 'sandbox', '', '')"
+    )
+    made = db.execute(
+        "insert into campaigns (id, name, account_id, content, audience, created_at, updated_at)"
+        " values (?, ?, 1, '{}', ?, '', '')",
+        (name, name, json.dumps(audience.to_json())),
+    )
+    return int(made.lastrowid or 0)
+
+
+def chosen(db: Connection, audience: Audience) -> list[str]:
+    number = campaign(db, f"c{os.urandom(6).hex()}")
+    with immediate(db):
+        count = contacts.choose_into(db, number, audience, AT)
+    found = db.execute(
+        "select phone from campaign_messages join contacts on contacts.id = contact_id"
+        " where campaign_id = ? order by campaign_messages.id",
+        (number,),
+    ).fetchall()
+    assert len(found) == count == contacts.count(db, audience)
+    return [row[0] for row in found]
+
+
+# Import ------------------------------------------------------------------------------------
+
+
+def test_new_values_replace_empty_ones_do_not_erase_and_the_rest_is_merged(db: Connection) -> None:
+    first = Contact(ANN, "Ann", "Lee", attributes={"a": "1", "b": "2"}, tags=("x",))
+    second = Contact(ANN, "Anna", company="Acme", attributes={"b": "3", "c": ""}, tags=("y",))
+    assert contacts.upsert(db, [first], at=AT) == Counts(inserted=1)
+    assert contacts.upsert(db, [second], at=LATER) == Counts(updated=1)
+    ann = contacts.get(db, ANN)
+    assert (ann.first_name, ann.last_name, ann.company) == ("Anna", "Lee", "Acme")
+    assert ann.attributes == {"a": "1", "b": "3"}
+    assert ann.tags == ("x", "y")
+    assert (ann.created_at, ann.updated_at) == (AT, LATER)
+
+
+@pytest.mark.parametrize("text", ["é😀", 'a"b\\c', "\n\t", "</script>", "\u2028", "1e3"])
+def test_what_is_the_same_is_not_written_again(db: Connection, text: str) -> None:
+    same = Contact(ANN, text, attributes={text: text, "x": text}, tags=(text,))
+    contacts.upsert(db, [same, Contact(BOB)], at=AT)
+    assert contacts.upsert(db, [same, Contact(BOB)], at=LATER) == Counts(unchanged=2)
+    assert contacts.get(db, ANN).updated_at == AT
+    assert contacts.get(db, ANN).attributes == {text: text, "x": text}
+
+
+def test_a_tag_alone_is_an_update(db: Connection) -> None:
+    contacts.upsert(db, [Contact(ANN, tags=("x",))], at=AT)
+    assert contacts.upsert(db, [Contact(ANN, tags=("x", "y"))], at=LATER) == Counts(updated=1)
+
+
+def test_duplicates_are_counted_within_and_across_chunks(
+    db: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imports, "CHUNK", 2)
+    rows = [Contact(ANN, "A"), Contact(ANN, "B"), Contact(BOB), Contact(ANN, last_name="C")]
+    for dry_run in (True, False):
+        counts = contacts.upsert(db, rows, at=AT, dry_run=dry_run)
+        assert counts == Counts(inserted=2, duplicates=2)
+    ann = contacts.get(db, ANN)
+    assert (ann.first_name, ann.last_name) == ("B", "C")
+
+
+def test_skip_leaves_whoever_is_here_as_they_are(db: Connection) -> None:
+    contacts.upsert(db, [Contact(ANN, "Ann")], at=AT)
+    rows = [Contact(ANN, "X", tags=("t",)), Contact(BOB, "B", tags=("t",)), Contact(BOB, "C")]
+    counts = contacts.upsert(db, rows, at=LATER, on_conflict=OnConflict.SKIP)
+    assert counts == Counts(inserted=1, unchanged=1, duplicates=1)
+    assert (contacts.get(db, ANN).first_name, contacts.get(db, ANN).tags) == ("Ann", ())
+    assert (contacts.get(db, BOB).first_name, contacts.get(db, BOB).tags) == ("B", ("t",))
+
+
+def test_a_dry_run_writes_nothing(db: Connection) -> None:
+    contacts.upsert(db, [Contact(ANN, "Ann")], at=AT)
+    before = db.execute("pragma data_version").fetchone()[0], db.total_changes
+    rows = [Contact(ANN, "Anna"), Contact(BOB)]
+    counts = contacts.upsert(db, rows, at=LATER, dry_run=True)
+    assert counts == Counts(inserted=1, updated=1)
+    assert phones(db) == [ANN]
+    assert contacts.get(db, ANN).first_name == "Ann"
+    assert before[0] == db.execute("pragma data_version").fetchone()[0]
+
+
+batches = st.lists(
+    st.lists(
+        st.builds(
+            Contact,
+            st.sampled_from([ANN, BOB, CID]),
+            st.sampled_from(["", "A", "B"]),
+            attributes=st.dictionaries(st.sampled_from("xy"), st.sampled_from(["", "1", "2"])),
+            tags=st.lists(st.sampled_from("st"), max_size=2).map(tuple),
+        ),
+        max_size=6,
+    ),
+    max_size=3,
+)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
+    db = connect(tmp_path_factory.mktemp("contacts") / "wabcast.db")
+    db.execute("pragma synchronous = off")
+    yield db
+    db.close()
+
+
+@given(batches, st.sampled_from(OnConflict), st.integers(1, 4))
+def test_an_import_is_a_fold_and_each_row_is_counted_once(
+    shared: Connection, files: list[list[Contact]], on_conflict: OnConflict, chunk: int
+) -> None:
+    shared.execute("delete from contacts")
+    known: dict[str, tuple[str, dict[str, str], set[str]]] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(imports, "CHUNK", chunk)
+        for rows in files:
+            new = {row.phone for row in rows} - known.keys()
+            dry = contacts.upsert(shared, rows, at=AT, on_conflict=on_conflict, dry_run=True)
+            counts = contacts.upsert(shared, rows, at=AT, on_conflict=on_conflict)
+            assert dry == counts
+            assert counts.inserted == len(new)
+            assert counts.duplicates == len(rows) - len({row.phone for row in rows})
+            total = counts.inserted + counts.updated + counts.unchanged + counts.duplicates
+            assert total == len(rows)
+            for row in rows:
+                name, attributes, tags = known.get(row.phone, ("", {}, set()))
+                if row.phone in known and on_conflict is OnConflict.SKIP:
+                    continue
+                attributes |= {k: v for k, v in row.attributes.items() if v}
+                known[row.phone] = row.first_name or name, attributes, tags | set(row.tags)
+    stored = {
+        one.phone: (one.first_name or "", one.attributes, set(one.tags))
+        for one in contacts.each(shared)
+    }
+    assert stored == known
+
+
+def test_an_import_that_was_killed_and_run_again_converges(db_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from wabcast.store import contacts, database\n"
+        "from wabcast.contacts import Contact\n"
+        "rows = (Contact(f'+49151{i % 4500:08d}', f'P{i}') for i in range(6000))\n"
+        f"db = database.connect(Path(sys.argv[1])); contacts.upsert(db, rows, at={AT!r})\n"
+    )
+    command = [sys.executable, "-c", script, str(db_path)]
+    killed = subprocess.run(command, env=os.environ | {"WABCAST_FAILPOINT": "in-import:2"})
+    assert killed.returncode == -9
+    db = connect(db_path)
+    assert len(phones(db)) == 4000
+    subprocess.run(command, check=True)
+    assert len(phones(db)) == 4500
+    assert contacts.get(db, "+4915100000000").first_name == "P4500"
+    db.close()
+
+
+def test_memory_stays_flat(db: Connection) -> None:
+    contacts.upsert(db, crowd(6000), at=AT)
+    tracemalloc.start()
+    contacts.upsert(db, crowd(6000, start=10_000), at=AT)
+    small = tracemalloc.get_traced_memory()[1]
+    tracemalloc.reset_peak()
+    contacts.upsert(db, crowd(20_000, start=20_000), at=AT)
+    large = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert large < small * 1.3
+
+
+@pytest.mark.parametrize("sql", [imports.COUNT, imports.UPDATE, imports.TAG])
+def test_an_import_looks_people_up_and_never_through(db: Connection, sql: str) -> None:
+    contacts.upsert(db, [], at=AT)
+    plan = [row[3] for row in db.execute("explain query plan " + sql, {"at": AT})]
+    assert any("SEARCH c USING" in line for line in plan)
+    assert not any(line.startswith("SCAN c") for line in plan)
+
+
+# Choosing ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def three(db: Connection) -> Connection:
+    contacts.upsert(
+        db,
+        [
+            Contact(ANN, "Ann", attributes={"city": "Berlin"}, tags=("vip", "staff")),
+            Contact(BOB, "Bob", attributes={"city": "Berlin"}, tags=("new",)),
+            Contact(CID, "Cid", attributes={"city": "Bonn"}, tags=("vip",)),
+        ],
+        at=AT,
+    )
+    segments.create(db, "berliners", "city = 'Berlin'", at=AT)
+    return db
+
+
+@pytest.mark.parametrize(
+    ("audience", "expected"),
+    [
+        (EVERYBODY, [ANN, BOB, CID]),
+        (Audience(AudienceKind.TAGS, tags=("vip", "new")), [ANN, BOB, CID]),
+        (Audience(AudienceKind.TAGS, tags=("vip",)).without(tags=["staff"]), [CID]),
+        (Audience(AudienceKind.SEGMENT, segment="berliners"), [ANN, BOB]),
+        (Audience(AudienceKind.WHERE, where="city = 'Berlin' or true"), [ANN, BOB, CID]),
+        (
+            Audience(AudienceKind.WHERE, where="tag('vip') or tag('new')").without(phones=[ANN]),
+            [BOB, CID],
+        ),
+        (Audience(AudienceKind.PHONES, phones=(CID, ANN, "+4917")), [ANN, CID]),
+    ],
+)
+def test_an_audience_chooses(three: Connection, audience: Audience, expected: list[str]) -> None:
+    assert chosen(three, audience) == expected
+    contacts.opt_out(three, [expected[0]], reason="stop", at=AT)
+    contacts.block(three, [expected[-1]], at=AT)
+    assert chosen(three, audience) == expected[1:-1]
+
+
+def test_choosing_again_adds_only_who_is_new(three: Connection) -> None:
+    number = campaign(three)
+    with immediate(three):
+        assert contacts.choose_into(three, number, EVERYBODY, AT) == 3
+    contacts.upsert(three, [Contact("+4915112345679")], at=AT)
+    with immediate(three):
+        assert contacts.choose_into(three, number, EVERYBODY, AT) == 1
+
+
+def test_an_audience_whose_segment_is_gone_or_faulty_says_so(three: Connection) -> None:
+    with pytest.raises(NotFound, match="berlinrs"):
+        contacts.count(three, Audience(AudienceKind.SEGMENT, segment="berlinrs"))
+    three.execute("update segments set expression = 'nothing = 1'")
+    with pytest.raises(Refused, match="berliners"):
+        contacts.count(three, Audience(AudienceKind.SEGMENT, segment="berliners"))
+
+
+@pytest.mark.parametrize("kind", [AudienceKind.TAGS, AudienceKind.PHONES])
+def test_a_list_or_a_tag_is_looked_up(three: Connection, kind: AudienceKind) -> None:
+    sql, given = contacts._chosen(three, contacts.CHOOSE, Audience(kind, tags=("vip",)))
+    given |= {"campaign": 1, "due_at": AT}
+    rows = three.execute("explain query plan " + sql + contacts.ONCE, given)
+    plan = [row[3] for row in rows]
+    assert any("SEARCH contacts" in line for line in plan)
+    assert "SCAN contacts" not in plan
+
+
+def test_listing_goes_page_by_page(db: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contacts, "PAGE", 7)
+    contacts.upsert(db, crowd(30), at=AT)
+    everyone = phones(db)
+    assert [one.phone for one in contacts.each(db)] == everyone
+    assert [one.phone for one in contacts.each(db, limit=14)] == everyone[:14]
+    assert [one.phone for one in contacts.each(db, tags=["third"])] == everyone[::3]
+    both = contacts.each(db, tags=["third"], where="city = 'Bonn'")
+    assert [one.phone for one in both] == everyone[::6]
+    contacts.opt_out(db, everyone[:2], reason="stop", at=AT)
+    assert [one.phone for one in contacts.each(db, opted_out=True)] == everyone[:2]
+    assert len(list(contacts.each(db, opted_out=False))) == 28
+
+
+# Standing ----------------------------------------------------------------------------------
+
+
+def test_the_first_opt_out_stays_and_is_told_once(three: Connection) -> None:
+    stranger = "+4915112345679"
+    done = contacts.opt_out(three, [ANN, stranger], reason="stop", at=AT)
+    assert done == Changed(changed=1, unknown=1)
+    assert contacts.opt_out(three, [ANN], reason="other", at=LATER) == Changed(already=1)
+    ann = contacts.get(three, ANN)
+    assert (ann.opted_out_at, ann.opt_out_reason) == (AT, "stop")
+    told = list(events.since(three, 0))
+    assert [(one["event"], one["data"]["phone"]) for one in told] == [("contact:opted_out", ANN)]
+    contacts.upsert(three, [Contact(stranger, "Eve")], at=LATER)
+    assert contacts.get(three, stranger).opt_out_reason == "stop"
+
+
+def test_opting_in_forgets_the_hash_too(three: Connection) -> None:
+    contacts.opt_out(three, [ANN, "+4917"], reason="stop", at=AT)
+    done = contacts.opt_in(three, [ANN, BOB, "+4917", "+4918"], at=LATER)
+    assert done == Changed(changed=2, already=1, unknown=1)
+    assert contacts.get(three, ANN).opted_out_at is None
+    assert three.execute("select count(*) from suppressions").fetchone()[0] == 0
+
+
+def test_blocking_is_taken_back(three: Connection) -> None:
+    assert contacts.block(three, [ANN, "+4917"], at=AT) == Changed(changed=1, unknown=1)
+    assert contacts.block(three, [ANN], at=LATER) == Changed(already=1)
+    assert contacts.get(three, ANN).blocked_at == AT
+    assert contacts.unblock(three, [ANN, BOB], at=LATER) == Changed(changed=1, already=1)
+
+
+def test_an_opt_out_in_the_callers_transaction_is_undone_with_it(three: Connection) -> None:
+    three.execute("begin immediate")
+    contacts.opt_out(three, [ANN], reason="stop", at=AT)
+    three.execute("rollback")
+    assert contacts.get(three, ANN).opted_out_at is None
+
+
+def test_editing(three: Connection) -> None:
+    assert contacts.edit(three, ANN, {"first_name": "Anna", "City": "Bonn", "x": "1"}, at=LATER)
+    ann = contacts.get(three, ANN)
+    assert ann.attributes == {"city": "Bonn", "x": "1"}
+    assert contacts.edit(three, ANN, {"x": "", "company": ""}, at=LATER)
+    assert not contacts.edit(three, ANN, {"x": "", "first_name": "Anna"}, at=LATER)
+    with pytest.raises(Refused, match="another contact"):
+        contacts.edit(three, ANN, {"phone": BOB}, at=LATER)
+    with pytest.raises(UsageError):
+        contacts.edit(three, ANN, {"phone": ""}, at=LATER)
+    with pytest.raises(NotFound):
+        contacts.edit(three, "+4917", {"x": "1"}, at=LATER)
+
+
+def test_tagging_is_all_or_nothing(three: Connection) -> None:
+    with pytest.raises(NotFound):
+        contacts.tag(three, [BOB, "+4917"], ["hot"], at=LATER)
+    assert contacts.get(three, BOB).tags == ("new",)
+    assert contacts.tag(three, [ANN, BOB], ["vip"], at=LATER) == 1
+    assert contacts.untag(three, [ANN, CID, BOB], ["vip", "new"], at=LATER) == 3
+    assert contacts.get(three, ANN).tags == ("staff",)
+
+
+# Erasing -----------------------------------------------------------------------------------
+
+
+def test_a_removed_person_is_nowhere_and_stays_opted_out(three: Connection, db_path: Path) -> None:
+    name, word = "Zebediah", "private words"
+    contacts.edit(three, ANN, {"first_name": name}, at=AT)
+    numbers = [campaign(three, n, Audience(AudienceKind.PHONES, phones=(ANN,))) for n in "abcd"]
+    statuses = ["pending", "sent", "in_doubt", "failed"]
+    for number, status in zip(numbers, statuses, strict=True):
+        three.execute(
+            "insert into campaign_messages (campaign_id, contact_id, status, due_at, content,"
+            " error_message) values (?, 1, ?, '', ?, ?)",
+            (number, status, f"Hi {name}", f"not reachable: {ANN[1:]}"),
+        )
+    three.execute("update campaigns set pending = 1 where name = 'a'")
+    three.execute(
+        "insert into inbound_messages (contact_id, whatsapp_message_id, kind, content, received_at)"
+        " values (1, 'w', 'text', ?, ?)",
+        (word, AT),
+    )
+    three.execute(
+        "insert into webhook_inbox (received_at, body, digest, applied_at) values ('', ?, '', '')",
+        (f'{{"from": "{ANN[1:]}", "text": "{word}"}}'.encode(),),
+    )
+    assert len(contacts.history(three, ANN)) == 5
+    contacts.opt_out(three, [ANN], reason="stop", at=AT)
+
+    assert erasure.remove(three, ANN, at=LATER) == 1
+
+    rows = three.execute("select status, content, contact_id from campaign_messages order by id")
+    assert [tuple(row) for row in rows] == [
+        ("skipped", None, None),
+        ("sent", None, None),
+        ("in_doubt", None, None),
+        ("failed", None, None),
+    ]
+    counted = three.execute("select pending, skipped from campaigns where name = 'a'").fetchone()
+    assert tuple(counted) == (0, 1)
+    # Earlier versions of the row, moved about by SQLite, are cleared by a vacuum.
+    three.execute("vacuum")
+    three.execute("pragma wal_checkpoint(truncate)").fetchone()
+    for secret in (name, word, ANN, ANN[1:]):
+        for path in db_path.parent.glob("wabcast.db*"):
+            assert secret.encode() not in path.read_bytes(), (secret, path.name)
+    with pytest.raises(NotFound):
+        contacts.get(three, ANN)
+    contacts.upsert(three, [Contact(ANN)], at=LATER)
+    back = contacts.get(three, ANN)
+    assert (back.opted_out_at, back.opt_out_reason) == (AT, "stop")
+
+
+def test_a_blocked_person_comes_back_unreachable_and_a_free_one_free(three: Connection) -> None:
+    contacts.block(three, [ANN], at=AT)
+    for phone in (ANN, BOB):
+        erasure.remove(three, phone, at=LATER)
+    contacts.upsert(three, [Contact(ANN), Contact(BOB)], at=LATER)
+    assert contacts.get(three, ANN).opt_out_reason == "blocked"
+    assert contacts.get(three, BOB).opted_out_at is None
+    with pytest.raises(NotFound):
+        erasure.remove(three, "+4917", at=LATER)
