@@ -1,0 +1,127 @@
+"""What failures after the 200 do to campaigns: a halt, or the breaker, pauses them.
+
+What must not break: only a failure that is news, and no older than the campaign's last start
+or resume, stops anything; a person who has resumed is not overruled by yesterday's webhooks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from wabcast import events as words
+from wabcast.campaign import CampaignStatus
+from wabcast.clock import parse, text
+from wabcast.delivery import Deferred, Halted, Rejected, Scope
+from wabcast.errors import NotFound
+from wabcast.events import Event
+from wabcast.store import campaigns, events
+
+if TYPE_CHECKING:
+    from wabcast.campaign import Campaign
+    from wabcast.store.database import Connection
+
+ACCOUNT = "select name from accounts where id = :id"
+
+# Half of the last hundred: the fifty newest failures of one kind, found by the index (which
+# SQLite takes only where its own condition is repeated), ...
+FAILURES = """
+select id from campaign_messages
+ where campaign_id = :campaign and status = 'failed'
+   and status in ('queued', 'in_doubt', 'failed', 'skipped') and error_code = :code
+   and failed_at >= :since
+ order by id desc limit :half
+"""
+
+# ... and how many messages between the first and the last of them have come to an end.
+BETWEEN = """
+select count(*) from (
+    select 1 from campaign_messages
+     where id between :first and :last and +campaign_id = :campaign
+       and status in ('delivered', 'read', 'replied', 'failed')
+     limit :enough)
+"""
+
+HALF, WINDOW = 50, 100
+
+SLACK = timedelta(seconds=5)
+"""WhatsApp tells whole seconds, by a clock of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A message of `campaign` (its number) failed at `at`, as we had not known."""
+
+    campaign: int
+    at: str
+    error: Deferred | Rejected | Halted
+
+
+def follow(db: Connection, account: int, faults: Sequence[Fault], *, at: str) -> None:
+    """Pause what has to be paused for these failures."""
+    kinds: set[tuple[int, str, str]] = set()
+    for fault in faults:
+        match fault.error:
+            case Halted(code, reason, Scope.CAMPAIGN):
+                campaign = _running(db, fault.campaign, fault.at)
+                if campaign is not None:
+                    _pause(db, campaign, f"{code} {reason}", at=at)
+            case Halted(code, reason):
+                halt_account(db, account, f"{code} {reason}", at=at, said=fault.at)
+            case Rejected(code, reason, Scope.MESSAGE) | Deferred(code, reason, _, Scope.MESSAGE):
+                kinds.add((fault.campaign, code, reason))
+            case _:  # a person's own fault, or throttling: never the campaign's
+                continue
+    for number, code, reason in sorted(kinds):
+        _break(db, number, code, reason, at=at)
+
+
+def halt_account(
+    db: Connection, account: int, reason: str, *, at: str, said: str | None = None
+) -> None:
+    """Pause every running campaign of the account that was running when this was said."""
+    halted = [
+        campaign
+        for campaign in campaigns.running_on(db, account)
+        if not _stale(campaign, said or at) and _pause(db, campaign, reason, at=at)
+    ]
+    if halted:
+        name = db.execute(ACCOUNT, {"id": account}).fetchone()[0]
+        told = {"account": name, "reason": reason}
+        events.add(db, Event(words.ACCOUNT_HALTED, halted[0].id, told), at=at)
+
+
+def _break(db: Connection, number: int, code: str, reason: str, *, at: str) -> None:
+    campaign = _running(db, number, at)
+    if campaign is None:
+        return
+    since = text(parse(campaign.updated_at) - SLACK)
+    wanted = {"campaign": number, "code": code, "since": since, "half": HALF}
+    failed = [row[0] for row in db.execute(FAILURES, wanted)]
+    if len(failed) < HALF:
+        return
+    span = {"campaign": number, "first": failed[-1], "last": failed[0], "enough": WINDOW + 1}
+    if db.execute(BETWEEN, span).fetchone()[0] <= WINDOW:
+        told = f"half of the last {WINDOW} failed after they were sent: {code} {reason}"
+        _pause(db, campaign, told, at=at)
+
+
+def _running(db: Connection, number: int, said: str) -> Campaign | None:
+    try:
+        campaign = campaigns.by_number(db, number)
+    except NotFound:
+        return None
+    if campaign.status is not CampaignStatus.RUNNING or _stale(campaign, said):
+        return None
+    return campaign
+
+
+def _stale(campaign: Campaign, said: str) -> bool:
+    """Whether this was said before the campaign was last set in motion."""
+    return said < text(parse(campaign.updated_at) - SLACK)
+
+
+def _pause(db: Connection, campaign: Campaign, reason: str, *, at: str) -> bool:
+    return campaigns.move(db, campaign, "pause", at=at, reason=reason)

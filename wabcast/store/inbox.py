@@ -1,0 +1,354 @@
+"""What comes in: the bodies of webhooks as they came, and what people wrote.
+
+What must not break: a body is kept before it is answered and marked in the transaction of what
+it did, so that nothing is lost and nothing counts twice. A message from a stranger makes no
+contact of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from wabcast import optout
+from wabcast.clock import parse, text
+from wabcast.receipts import Inbound, Moved, Person, Preference, Wish
+from wabcast.store import ledger
+
+if TYPE_CHECKING:
+    from wabcast.store.database import Connection, Row
+
+KEEP = """
+insert into webhook_inbox (account_id, received_at, body, digest)
+values (:account, :at, :body, :digest)
+"""
+
+WAITING = """
+select id, account_id, body, digest from webhook_inbox
+ where applied_at is null and id > :after and (:account is null or account_id = :account)
+ order by id limit :limit
+"""
+
+DONE = """
+update webhook_inbox set applied_at = :at, error = :error where id = :id and applied_at is null
+"""
+
+BLAME = "update webhook_inbox set error = :error where id = :id"
+
+SEEN = """
+select 1 from webhook_inbox
+ where account_id = :account and digest = :digest and applied_at is not null and id <> :id limit 1
+"""
+
+PRUNE = """
+delete from webhook_inbox
+ where id in (select id from webhook_inbox
+               where id <= (select max(id) from webhook_inbox where received_at < :before)
+                 and applied_at < :before limit :limit)
+"""
+
+BY_PHONE = "select id, opted_out_at from contacts where phone = :phone"
+BY_BSUID = "select id, opted_out_at from contacts where bsuid = :bsuid"
+BY_ID = "select id, opted_out_at from contacts where id = :id"
+
+ANSWERED = """
+select m.id, m.contact_id from campaign_messages m join campaigns c on c.number = m.campaign_id
+ where m.whatsapp_message_id = :context and c.account_id = :account
+ order by m.id desc limit 1
+"""
+
+# What a reply without a quotation answers. A failed message answers to nobody.
+NEWEST = """
+select m.id from campaign_messages m join campaigns c on c.number = m.campaign_id
+ where m.contact_id = :contact and c.account_id = :account
+   and m.status in ('sent', 'delivered', 'read', 'replied')
+   and m.sent_at > :since and m.sent_at <= :until
+ order by m.sent_at desc, m.id desc limit 1
+"""
+
+HEAR = """
+insert or ignore into inbound_messages (account_id, contact_id, campaign_message_id,
+    whatsapp_message_id, kind, content, context_id, received_at)
+values (:account, :contact, :message, :message_id, :kind, :content, :context, :at)
+"""
+
+UNLINKED = """
+select id, whatsapp_message_id, received_at from inbound_messages
+ where contact_id = :contact and account_id = :account and campaign_message_id is null
+   and kind not in ('preference', 'reaction')
+"""
+
+LINK = """
+update inbound_messages set campaign_message_id = :message
+ where id = :id and campaign_message_id is null
+"""
+
+# A quotation that came before the id of what it quotes was known.
+QUOTING = """
+select i.id, m.id as message, i.received_at
+  from json_each(:ids) j
+  cross join campaign_messages m on m.id = j.value
+  join inbound_messages i on i.contact_id = m.contact_id and i.account_id = :account
+   and i.context_id = m.whatsapp_message_id
+ where i.campaign_message_id is not m.id
+"""
+
+RELINK = "update inbound_messages set campaign_message_id = :message where id = :id"
+
+LATER = """
+select content, kind from inbound_messages where contact_id = :contact and received_at > :at
+"""
+
+OPT_IN = """
+update contacts set opted_out_at = null, opt_out_reason = null, updated_at = :at
+ where id = :contact and opted_out_at is not null and opted_out_at <= :said
+"""
+
+LEARN_BSUID = """
+update or ignore contacts set bsuid = :bsuid where id = :contact and bsuid is null
+"""
+
+MOVE_BSUID = "update or ignore contacts set bsuid = :bsuid, updated_at = :at where id = :contact"
+MOVE_PHONE = "update or ignore contacts set phone = :phone, updated_at = :at where id = :contact"
+WHY_OUT = "select opt_out_reason from contacts where id = :contact and opted_out_at is not null"
+
+PREFERENCE = "preference"
+"""The kind under which a wish told to WhatsApp itself stands among a person's messages."""
+
+CLOCKS = timedelta(minutes=5)
+"""How far WhatsApp's clock and ours may differ: a reply may seem older than what it answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A message of ours was answered, at `at` (UTC text)."""
+
+    message: int
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What an inbound message did: `new` is False the second time."""
+
+    new: bool
+    reply: Reply | None = None
+    opted_out: bool = False
+    opted_in: bool = False
+
+
+def keep(db: Connection, account: int, body: bytes, *, at: str) -> int:
+    """Put a webhook's raw body by; its id. In the caller's transaction."""
+    digest = hashlib.sha256(body).hexdigest()
+    row = {"account": account, "at": at, "body": body, "digest": digest}
+    return int(db.execute(KEEP, row).lastrowid or 0)
+
+
+def waiting(
+    db: Connection, *, account: int | None = None, after: int = 0, limit: int = 100
+) -> list[Row]:
+    """Bodies not yet applied, in the order they came: `id, account_id, body, digest`."""
+    wanted = {"account": account, "after": after, "limit": limit}
+    rows: list[Row] = db.execute(WAITING, wanted).fetchall()
+    return rows
+
+
+def done(db: Connection, body: int, *, at: str, error: str | None = None) -> bool:
+    """Mark a body as applied; False where another process was faster."""
+    return bool(db.execute(DONE, {"id": body, "at": at, "error": error}).rowcount)
+
+
+def blame(db: Connection, body: int, error: str) -> None:
+    """Note what could not be applied of a body; it stays, and is not tried again."""
+    db.execute(BLAME, {"id": body, "error": error[:2000]})
+
+
+def seen(db: Connection, row: Row) -> bool:
+    """Whether the same body was applied before: some news has no name to be known again by."""
+    wanted = {"account": row["account_id"], "digest": row["digest"], "id": row["id"]}
+    return db.execute(SEEN, wanted).fetchone() is not None
+
+
+def prune(db: Connection, *, before: str, limit: int = 1000) -> int:
+    """Forget at most `limit` bodies that were applied before `before`; how many."""
+    return int(db.execute(PRUNE, {"before": before, "limit": limit}).rowcount)
+
+
+def find(db: Connection, who: Person) -> Row | None:
+    """The contact that this is (`id, opted_out_at`), by number, then by BSUID."""
+    for phone in spellings(who.phone) if who.phone else ():
+        if row := db.execute(BY_PHONE, {"phone": phone}).fetchone():
+            return row
+    if who.bsuid:
+        return db.execute(BY_BSUID, {"bsuid": who.bsuid}).fetchone()
+    return None
+
+
+def spellings(phone: str) -> list[str]:
+    """`phone` and the other way WhatsApp may write it (PROVIDERS 1.2): Brazil, Mexico, Argentina.
+
+    Whoever says STOP from +55 11 8765-4321 is the contact that was imported with a ninth digit.
+    """
+    found = [phone]
+    rest = phone[3:]
+    match phone[:3], len(phone):
+        case "+55", 13 if rest[2] in "6789":
+            found.append(f"+55{rest[:2]}9{rest[2:]}")
+        case "+55", 14 if rest[2] == "9":
+            found.append(f"+55{rest[:2]}{rest[3:]}")
+        case ("+52", 13) if rest:
+            found.append(f"+521{rest}")
+        case "+52", 14 if rest[0] == "1":
+            found.append(f"+52{rest[1:]}")
+        case "+54", 14 if rest[0] == "9":
+            found.append(f"+54{rest[1:]}")
+        case "+54", 13:
+            found.append(f"+549{rest}")
+    return found
+
+
+def learn(db: Connection, contact: int, bsuid: str) -> None:
+    """Note Meta's id of a person; another contact that has it keeps it."""
+    db.execute(LEARN_BSUID, {"contact": contact, "bsuid": bsuid})
+
+
+def hear(
+    db: Connection, account: int, said: Inbound, *, at: str, now: str, window: timedelta
+) -> Heard:
+    """Store what a person wrote, link it to what it answers, and do what it wishes."""
+    quoted = said.context_id or (said.payload if said.kind == "reaction" else None)
+    answered = None
+    if quoted:
+        wanted = {"context": quoted, "account": account}
+        answered = db.execute(ANSWERED, wanted).fetchone()
+    contact = find(db, said.person)
+    if contact is None and answered is not None and answered["contact_id"] is not None:
+        contact = db.execute(BY_ID, {"id": answered["contact_id"]}).fetchone()
+    who = contact["id"] if contact is not None else None
+    message = answered["id"] if answered is not None else None
+    if message is None and who is not None and said.kind != "reaction":
+        message = _newest(db, account, who, at, window)
+    row = {
+        "account": account,
+        "contact": who,
+        "message": message,
+        "message_id": said.message_id,
+        "kind": said.kind,
+        # Half an emoji, cut off by somebody, is no text that can be stored.
+        "content": (said.text or said.payload).encode(errors="replace").decode() or None,
+        "context": quoted,
+        "at": at,
+    }
+    if not db.execute(HEAR, row).rowcount:
+        return Heard(new=False)
+    reply = Reply(message, at) if message is not None else None
+    if who is None:
+        return Heard(new=True, reply=reply)
+    if said.person.bsuid:
+        learn(db, who, said.person.bsuid)
+    wish = None if said.kind == "reaction" else optout.wish(said.text, said.payload)
+    told = f"wrote {said.text or said.payload!r}"[:120]
+    out = wish is Wish.STOP and stop(db, who, reason=told, at=at)
+    back = wish is Wish.RESUME and resume(db, who, at=at, now=now)
+    return Heard(new=True, reply=reply, opted_out=out, opted_in=back)
+
+
+def _newest(db: Connection, account: int, contact: int, at: str, window: timedelta) -> int | None:
+    when = parse(at)
+    wanted = {
+        "account": account,
+        "contact": contact,
+        "since": text(when - window),
+        "until": text(when + CLOCKS),
+    }
+    row = db.execute(NEWEST, wanted).fetchone()
+    return row["id"] if row is not None else None
+
+
+def relink(
+    db: Connection,
+    account: int,
+    messages: Sequence[int],
+    contacts: Sequence[int],
+    *,
+    window: timedelta,
+) -> list[Reply]:
+    """What was answered before it was known to have left: `messages` whose id became known,
+    `contacts` who were sent something as it now turns out."""
+    replies = []
+    wanted = {"ids": json.dumps(messages), "account": account}
+    for row in db.execute(QUOTING, wanted).fetchall():
+        db.execute(RELINK, {"id": row["id"], "message": row["message"]})
+        replies.append(Reply(row["message"], row["received_at"]))
+    for contact in contacts:
+        given = {"contact": contact, "account": account}
+        for row in db.execute(UNLINKED, given).fetchall():
+            message = _newest(db, account, contact, row["received_at"], window)
+            if message is not None:
+                db.execute(LINK, {"id": row["id"], "message": message})
+                replies.append(Reply(message, row["received_at"]))
+    return replies
+
+
+def prefer(db: Connection, account: int, wish: Preference, *, at: str, now: str) -> Heard:
+    """Do what a person asked of WhatsApp itself. It stands among their messages, once."""
+    contact = find(db, wish.person)
+    if contact is None:
+        return Heard(new=False)
+    row = {
+        "account": account,
+        "contact": contact["id"],
+        "message": None,
+        "message_id": f"{PREFERENCE}:{contact['id']}:{wish.wish.value}:{at}",
+        "kind": PREFERENCE,
+        "content": wish.wish.value,
+        "context": None,
+        "at": at,
+    }
+    if not db.execute(HEAR, row).rowcount:
+        return Heard(new=False)
+    if wish.wish is Wish.RESUME:
+        return Heard(new=True, opted_in=resume(db, contact["id"], at=at, now=now))
+    told = "stopped marketing messages in WhatsApp"
+    return Heard(new=True, opted_out=stop(db, contact["id"], reason=told, at=at))
+
+
+def stop(db: Connection, contact: int, *, reason: str, at: str) -> bool:
+    """Opt out, unless the person has asked for messages since `at`."""
+    if Wish.RESUME in _wishes_after(db, contact, at):
+        return False
+    return ledger.opt_out(db, contact, reason=reason, at=at)
+
+
+def resume(db: Connection, contact: int, *, at: str, now: str) -> bool:
+    """Opt in again, unless an opt-out came later than `at`."""
+    if Wish.STOP in _wishes_after(db, contact, at):
+        return False
+    return bool(db.execute(OPT_IN, {"contact": contact, "said": at, "at": now}).rowcount)
+
+
+def _wishes_after(db: Connection, contact: int, at: str) -> set[Wish | None]:
+    rows = db.execute(LATER, {"contact": contact, "at": at})
+    return {optout.wish(row["content"] or "") for row in rows if row["kind"] != "reaction"}
+
+
+def move(db: Connection, moved: Moved, *, at: str) -> None:
+    """A person has another number or id. Their opt-out goes with them, whoever had it before."""
+    contact = find(db, moved.before)
+    if contact is None:
+        return
+    if moved.after.bsuid:
+        db.execute(MOVE_BSUID, {"contact": contact["id"], "bsuid": moved.after.bsuid, "at": at})
+    if not moved.after.phone:
+        return
+    other = find(db, Person(moved.after.phone))
+    if other is None:
+        db.execute(MOVE_PHONE, {"contact": contact["id"], "phone": moved.after.phone, "at": at})
+        return
+    why = db.execute(WHY_OUT, {"contact": contact["id"]}).fetchone()
+    if why is not None and other["id"] != contact["id"]:
+        ledger.opt_out(db, other["id"], reason=f"{why[0]} (under another number)", at=at)
