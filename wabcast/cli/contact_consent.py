@@ -67,7 +67,8 @@ def remove(
     """Erase people: their data, and their names and words in every message and log.
 
     What is owed to them is skipped, what was sent stays counted. Whoever was opted out or blocked
-    stays so by a hash of the number; opt out first, if they asked not to be written to. `db vacuum` then clears the file's unused space too.
+    stays so by a hash of the number; opt out first, if they asked not to be written to.
+    `db vacuum` then clears the file's unused space too.
     """
     from wabcast.store import contacts, erasure
 
