@@ -229,7 +229,7 @@ async def carry_all(
     chosen: list[tuple[Campaign, str]],
     *,
     parallel: int = 5,
-    failed: Callable[[Campaign, WabcastError], None],
+    failed: Callable[[WabcastError], object],
 ) -> dict[int, Ending]:
     """Carry several side by side, at most `parallel`; a refused one does not stop the rest."""
     turn = asyncio.Semaphore(parallel)
@@ -240,7 +240,7 @@ async def carry_all(
             try:
                 endings[campaign.number] = await session.carry(campaign, verb)
             except WabcastError as exc:
-                failed(campaign, exc)
+                failed(exc)
                 endings[campaign.number] = Ending(exc.exit_code, campaign.status, exc.message)
 
     async with asyncio.TaskGroup() as group:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+RAN = (Exit.DONE, Exit.SOME_FAILED, Exit.STOPPED)
+"""The endings of a run; with any other nothing was sent, and the error has said why."""
+
 Parallel = Annotated[int, typer.Option(metavar="N", help="So many side by side at most.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Trace = Annotated[bool, typer.Option("--trace", help="Write an event for every message.")]
@@ -99,16 +102,18 @@ def carry(
     path = output.options().db
     session = Session(path, Clock(), attended=attended, trace=trace, say=output.warn)
 
-    def failed(_campaign: Campaign, error: WabcastError) -> None:
-        output.fail(error)
+    refused: list[WabcastError] = []
 
     async def work(status: Callable[[], None]) -> dict[int, Ending]:
         async with session:
             _obey_signals(session, status)
-            return await carry_all(session, list(chosen), parallel=parallel, failed=failed)
+            return await carry_all(session, list(chosen), parallel=parallel, failed=refused.append)
 
     with live.watching(path, [campaign.number for campaign, _ in chosen]) as status:
-        return run_loop(work(status))
+        endings = run_loop(work(status))
+    for error in refused:
+        output.fail(error)
+    return endings
 
 
 def run_loop(work: Awaitable[T]) -> T:
@@ -149,11 +154,14 @@ def report(chosen: Sequence[Campaign], endings: dict[int, Ending]) -> Exit:
     """Say how it ended, and which exit code that is."""
     from wabcast.store import campaigns
 
+    ran = [campaign for campaign in chosen if endings[campaign.number].exit in RAN]
+    if not ran:
+        return worst([ending.exit for ending in endings.values()])
     with output.open_store() as db:
-        now = [campaigns.by_number(db, campaign.number) for campaign in chosen]
+        now = [campaigns.by_number(db, campaign.number) for campaign in ran]
     if output.options().json:
         told = [campaigns.as_json(campaign) for campaign in now]
-        output.emit(told[0] if len(told) == 1 else told)
+        output.emit(told[0] if len(chosen) == 1 else told)
     else:
         for campaign in now:
             summary(campaign)
