@@ -115,6 +115,7 @@ def _open(path: Path, busy_seconds: float) -> Connection:
         db.row_factory = sqlite.Row
         db.execute("pragma foreign_keys = on")
         db.execute("pragma trusted_schema = off")
+        db.execute("pragma secure_delete = fast")  # who is removed is gone from the pages too
         _write_ahead(db, busy_seconds)
         db.execute("pragma synchronous = full")
         db.execute("pragma cache_size = -16000")

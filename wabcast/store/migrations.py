@@ -256,7 +256,7 @@ create table parked_receipts (
 
 create table account_reach (
     account_id integer not null references accounts (id) on delete cascade,
-    contact_id integer not null references contacts (id) on delete cascade,
+    contact_id integer not null, -- who is removed has been reached all the same
     at         text not null,
     primary key (account_id, contact_id)
 ) strict, without rowid;
