@@ -81,11 +81,8 @@ def retry(
         database,
         campaign,
         clock,
-        lambda at: ledger.retry(
-            db,
-            campaign.number,
-            codes=None if transient is None else sorted(transient),
-            at=at,
+        lambda _at: ledger.retry(
+            db, campaign.number, codes=None if transient is None else sorted(transient)
         ),
     )
 

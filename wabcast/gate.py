@@ -173,10 +173,10 @@ class Gate:
         self._jitter = jitter
         self._lead = lead
         self._taken = 0
-        # What a run before this one let through still counts; how late it was is not known.
-        self._not_before = round(last_slot_at + rate.spacing + LATE) if last_slot_at else 0
-        if self._not_before > clock.micros() + 10 * max(rate.period, SECOND):
-            self._not_before = 0  # the clock was set back
+        # What a run before this one let through still counts; how late it was is not known. A
+        # slot further ahead than the next one means that the clock was set back since.
+        after = round(rate.spacing + LATE)
+        self._not_before = min(last_slot_at, clock.micros()) + after if last_slot_at else 0
         self._turn = asyncio.Lock()
         self._reason = f"pace {rate}"
 

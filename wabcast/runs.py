@@ -32,6 +32,10 @@ Say = Callable[[str], None]
 """Tells the person at the terminal something worth knowing."""
 
 
+CONNECTIONS = 1000
+"""Of one account at most. The campaigns' own `--concurrency` is what bounds them."""
+
+
 @dataclass(slots=True)
 class Session:
     """What the campaigns of one process share."""
@@ -94,7 +98,7 @@ class Session:
                 campaign = campaigns.by_number(db, campaign.number)
                 verb = _verb(campaign, verb)
                 account = accounts.get(db, campaign.account)
-                provider = await self._provider(account, campaign)
+                provider = await self._provider(account)
                 await self._ready(provider, account, campaign, verb, db)
                 run_id = self.clock.new_run_id()
                 campaign = self._claim(db, campaign, verb, run_id)
@@ -197,10 +201,10 @@ class Session:
             db.close()
         return Ending(Exit.SOME_FAILED, ending.status, ending.reason) if faults else ending
 
-    async def _provider(self, account: accounts.Account, campaign: Campaign) -> Provider:
+    async def _provider(self, account: accounts.Account) -> Provider:
         provider = self._providers.get(account.id)
         if provider is None:
-            provider = wiring.provider_for(account, concurrency=max(campaign.concurrency, 10))
+            provider = wiring.provider_for(account, concurrency=CONNECTIONS)
             self._providers[account.id] = provider
             webhooks = wiring.hear(provider, account, self.path, self.clock)
             if webhooks is not None:

@@ -18,6 +18,7 @@ from wabcast.errors import NotFound, Refused
 from wabcast.events import Event
 from wabcast.store import contacts, events
 from wabcast.store.database import IntegrityError
+from wabcast.store.ledger import AT_ONCE
 
 if TYPE_CHECKING:
     from wabcast.store.database import Connection, Row
@@ -79,7 +80,8 @@ HOLD = "update campaigns set holding = :holding where number = :number and run_i
 CLEAR = "delete from campaign_messages where campaign_id = :number"
 DELETE = "delete from campaigns where number = :number and status <> 'running'"
 COUNT_IN = """
-update campaigns set total_recipients = :total, pending = :total where number = :number
+update campaigns set total_recipients = :total, pending = :total, updated_at = :at
+ where number = :number
 """
 
 PAUSE_ACCOUNT = """
@@ -132,8 +134,8 @@ def refresh(db: Connection, campaign: Campaign, *, at: str) -> Campaign:
 
 
 def _enqueue(db: Connection, number: int, chosen: Audience, *, at: str) -> None:
-    total = contacts.choose_into(db, number, chosen, at)
-    db.execute(COUNT_IN, {"number": number, "total": total})
+    total = contacts.choose_into(db, number, chosen, AT_ONCE)
+    db.execute(COUNT_IN, {"number": number, "total": total, "at": at})
 
 
 def edit(db: Connection, campaign: Campaign, changes: Mapping[str, Any], *, at: str) -> Campaign:

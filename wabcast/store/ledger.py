@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from wabcast.store.database import Connection, Row
 
+AT_ONCE = "1970-01-01T00:00:00.000Z"
+"""Due, whatever the clock says: one that was set back holds nobody up."""
+
 DUE = """
 select m.id, m.contact_id, m.attempts, m.due_at, m.variant,
        c.phone, c.first_name, c.last_name, c.name, c.email, c.company, c.language, c.timezone,
@@ -333,7 +336,7 @@ def take_over(db: Connection, campaign: int, run: str) -> int:
 
 RETRY = """
 update campaign_messages
-   set status = 'pending', due_at = :at, failed_at = null, sent_at = null,
+   set status = 'pending', due_at = :at_once, failed_at = null, sent_at = null,
        whatsapp_message_id = null
  where campaign_id = :campaign and status = 'failed'
    and (:codes is null or error_code in (select value from json_each(:codes)))
@@ -361,7 +364,7 @@ update campaign_messages
 
 SETTLE_PENDING = """
 update campaign_messages
-   set status = 'pending', due_at = :at, error_code = null, error_message = null
+   set status = 'pending', due_at = :at_once, error_code = null, error_message = null
  where campaign_id = :campaign and status = 'in_doubt' and contact_id is not null
 """
 
@@ -372,10 +375,11 @@ update campaign_messages
 """
 
 
-def retry(db: Connection, campaign: int, *, codes: Sequence[str] | None, at: str) -> int:
+def retry(db: Connection, campaign: int, *, codes: Sequence[str] | None) -> int:
     """Failed messages with one of `codes` (None: all) become pending again; how many."""
     listed = None if codes is None else json.dumps(list(codes))
-    return int(db.execute(RETRY, {"campaign": campaign, "codes": listed, "at": at}).rowcount)
+    wanted = {"campaign": campaign, "codes": listed, "at_once": AT_ONCE}
+    return int(db.execute(RETRY, wanted).rowcount)
 
 
 def failed_codes(db: Connection, campaign: int) -> dict[str, int]:
@@ -390,7 +394,8 @@ def settle_by_hand(db: Connection, campaign: int, outcome: MessageStatus, *, at:
         MessageStatus.FAILED: SETTLE_FAILED,
         MessageStatus.PENDING: SETTLE_PENDING,
     }[outcome]
-    return int(db.execute(statement, {"campaign": campaign, "at": at}).rowcount)
+    wanted = {"campaign": campaign, "at": at, "at_once": AT_ONCE}
+    return int(db.execute(statement, wanted).rowcount)
 
 
 def cancel(db: Connection, campaign: int) -> int:

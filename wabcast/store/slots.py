@@ -53,9 +53,7 @@ class Lease:
     cooling_reason: str | None = None
 
 
-def lease(
-    db: Connection, account: int, *, holder: str, now: int, usual: Rate = UNLIMITED
-) -> Lease:
+def lease(db: Connection, account: int, *, holder: str, now: int, usual: Rate = UNLIMITED) -> Lease:
     """Take the next slots: 50 ms' worth, at least one. Inside the caller's transaction.
 
     `usual` is the provider's own rate, for an account that was given none.
@@ -72,8 +70,8 @@ def lease(
         next_slot += LATE if shared_until <= now else 0
         shared_until = now + max(rate.period, 2 * SECOND)
     # A clock that was set back must not stall us for as long as it went.
-    if next_slot > now + 10 * rate.period + SECOND and next_slot > until:
-        next_slot = now + rate.period
+    if next_slot > max(now + 10 * rate.spacing + 2 * SECOND, until):
+        next_slot = now + round(rate.spacing) + LATE
     shared = shared_until > now
     spacing = rate.guarded_spacing if shared else rate.spacing
     first = max(next_slot, now - CATCH_UP)
