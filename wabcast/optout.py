@@ -100,7 +100,8 @@ def wish(*words: str) -> Wish | None:
 
 def plain(text: str) -> str:
     """`  STOP!! ` → `stop`, `OPT_OUT` → `opt out`, `Arrêt` → `arret`."""
-    spread = unicodedata.normalize("NFKD", text.casefold())
+    spread = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold())
+    spread = spread.casefold().replace("ı", "i")  # Turkish, whose capital has the dot
     letters = "".join(
         " " if unicodedata.category(char)[0] in "PSZC" else char
         for char in spread

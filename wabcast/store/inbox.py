@@ -33,6 +33,8 @@ select id, account_id, body, digest from webhook_inbox
  order by id limit :limit
 """
 
+COUNT_WAITING = "select count(*) from webhook_inbox where applied_at is null"
+
 DONE = """
 update webhook_inbox set applied_at = :at, error = :error where id = :id and applied_at is null
 """
@@ -155,6 +157,10 @@ def waiting(
     wanted = {"account": account, "after": after, "limit": limit}
     rows: list[Row] = db.execute(WAITING, wanted).fetchall()
     return rows
+
+
+def count_waiting(db: Connection) -> int:
+    return int(db.execute(COUNT_WAITING).fetchone()[0])
 
 
 def done(db: Connection, body: int, *, at: str, error: str | None = None) -> bool:
