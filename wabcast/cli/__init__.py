@@ -24,6 +24,7 @@ A top-level verb (`run`, `demo`, `doctor`) is a module with `app = Verbs()` and 
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, ClassVar, TypeVar
 
@@ -42,6 +43,7 @@ COMMANDS = {
     "contact": "The people: import, look up, tag, opt out, export, erase.",
     "segment": "Saved sentences that pick contacts.",
     "campaign": "What is said to whom, at what pace, and what became of it.",
+    "webhook": "What WhatsApp tells: receipts, replies and opt-outs.",
     "sandbox": "WhatsApp played on loopback: strict, and nobody is messaged.",
     "db": "The database file: where it is, whether it is sound, copies of it.",
     "doctor": "Look for what is wrong and say how to mend it.",
@@ -85,10 +87,13 @@ class Verb(TyperCommand):
 
     def get_params(self, ctx: Context) -> list[Parameter]:
         own = [quick(param) for param in super().get_params(ctx)]
-        wanted = {"--db", "--quiet", "--verbose"}
-        wanted |= {"--json"} if self.has_json else set()
+        wanted = {"--db", "--quiet", "--verbose", "--json"}
         wanted |= {"--timezone"} if self.has_timezone else set()
-        return [*own[:-1], *(p for p in _common_params() if p.opts[-1] in wanted), *own[-1:]]
+        common = [param for param in _common_params() if param.opts[-1] in wanted]
+        if not self.has_json:
+            # It prints no data, but its errors can still be told as JSON.
+            common = [_hidden(param) if param.opts[-1] == "--json" else param for param in common]
+        return [*own[:-1], *common, *own[-1:]]
 
     def invoke(self, ctx: Context) -> object:
         from wabcast.cli import output
@@ -257,6 +262,12 @@ def _common_params() -> list[Parameter]:
 
 
 _built: list[Parameter] = []
+
+
+def _hidden(param: Parameter) -> Parameter:
+    param = copy(param)
+    param.hidden = True  # type: ignore[attr-defined]
+    return param
 
 
 def _say_version(value: bool) -> None:
