@@ -304,8 +304,16 @@ def as_json(campaign: Campaign) -> dict[str, Any]:
         "batchSize": campaign.batch_size,
         "delayBetweenBatches": campaign.batch_delay,
         "concurrency": campaign.concurrency,
-        "jitter": campaign.jitter,
+        "jitter": _jitter(campaign.jitter),
     }
     times = "scheduled_at started_at paused_at completed_at reason created_at updated_at"
     value |= {name: getattr(campaign, name) for name in times.split()}
     return value
+
+
+def _jitter(text: str) -> int | list[int]:
+    """Milliseconds at most; of one that has a least, both."""
+    from wabcast.times import duration
+
+    ends = [round(duration(end).total_seconds() * 1000) for end in text.split("-")]
+    return ends[0] if len(ends) == 1 else ends
