@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from make import Make
 from pysqlite3.dbapi2 import Connection
 
 from wabcast.clock import Clock, to_micros
@@ -84,6 +85,12 @@ def db(db_path: Path) -> Iterator[Connection]:
 @pytest.fixture
 def clock() -> StillClock:
     return StillClock()
+
+
+@pytest.fixture
+def make(db: Connection, clock: StillClock) -> Make:
+    """Rows in the state a test wants: `make.campaign_message(status="queued")`."""
+    return Make(db, clock)
 
 
 @pytest.fixture
