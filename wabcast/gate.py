@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from wabcast.clock import SECOND, Clock
+from wabcast.clock import SECOND, Clock, text
 from wabcast.pacing import CATCH_UP, LATE, CoolDown, Log, Rate, Release
-from wabcast.store import slots
+from wabcast.store import events, slots
 from wabcast.store.slots import Lease
 
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
 
     from wabcast.recorder import Recorder
+    from wabcast.store.database import Connection
 
 
 @dataclass(slots=True)
@@ -122,13 +123,17 @@ class AccountGate:
         self.answered(ticket)
         if pause is None:
             return None
-        until = self._clock.micros() + round(pause.total_seconds() * SECOND)
+        now = self._clock.micros()
+        until = now + round(pause.total_seconds() * SECOND)
         account = self.account
         self.reason = reason
         self._lease = None  # what was leased lies before the end of the cool-down
-        await self._recorder.write(
-            lambda db: slots.hold_back(db, account, until=until, reason=reason)
-        )
+
+        def write(db: Connection) -> None:
+            slots.hold_back(db, account, until=until, reason=reason)
+            events.add_cooldown(db, account, until=until, reason=reason, at=text(now))
+
+        await self._recorder.write(write)
         return pause
 
     async def relieved(self, ticket: Ticket) -> None:

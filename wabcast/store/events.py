@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from wabcast.events import Event
+from wabcast.clock import text
+from wabcast.events import ACCOUNT_COOLDOWN, Event
 
 if TYPE_CHECKING:
     from wabcast.store.database import Connection
@@ -22,6 +23,8 @@ select id, at, event, campaign_id, data, actor from events
  order by id limit :limit
 """
 
+ACCOUNT = "select name from accounts where id = :id"
+
 LAST = "select coalesce(max(id), 0) from events"
 
 
@@ -35,6 +38,13 @@ def add(db: Connection, event: Event, *, at: str, actor: str | None = None) -> i
         "actor": actor,
     }
     return int(db.execute(ADD, row).lastrowid or 0)
+
+
+def add_cooldown(db: Connection, account: int, *, until: int, reason: str, at: str) -> int:
+    """Tell that nobody on the account (its row) leaves before `until`, in microseconds."""
+    name = db.execute(ACCOUNT, {"id": account}).fetchone()[0]
+    told = {"account": name, "until": text(until), "reason": reason}
+    return add(db, Event(ACCOUNT_COOLDOWN, None, told), at=at)
 
 
 def since(

@@ -281,6 +281,23 @@ create table events (
 create index events_campaign on events (campaign_id, id) where campaign_id is not null;
 """
 
+# `key` is what deliveries are known by outside: a row's number comes again in another file.
+HOOKS = """
+create table hooks (
+    id            integer primary key,
+    key           text not null unique,
+    url           text not null unique,
+    secret        text,
+    events        text not null default '[]' check (json_valid(events)),
+    allow_private integer not null default 0 check (allow_private in (0, 1)),
+    last_event_id integer not null default 0 check (last_event_id >= 0),
+    failures      integer not null default 0 check (failures >= 0),
+    last_error    text,
+    delivered_at  text,
+    created_at    text not null
+) strict;
+"""
+
 
 def run_script(db: Database, script: str) -> None:
     """Statement by statement: `executescript` would commit the migration's transaction."""
@@ -299,3 +316,8 @@ def m001_the_first_schema(db: Database) -> None:
     for script in (ACCOUNTS_AND_CONTACTS, CAMPAIGNS, MESSAGES, COUNTERS, NEWS):
         run_script(db, script)
     failpoint("in-migration")
+
+
+@migrations()
+def m002_hooks(db: Database) -> None:
+    run_script(db, HOOKS)
