@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
-
-from wabcast.cli import output
 
 EVERY = 10.0
 """Seconds between two plain lines."""
@@ -26,13 +24,15 @@ class Progress(Protocol):
 
 
 @contextmanager
-def progress(label: str, total: int | None, *, quiet: bool) -> Iterator[Progress]:
-    """See `output.progress`. Quiet lines are swallowed by `output.note`."""
-    if output.fancy(sys.stderr) and not quiet:
+def progress(
+    label: str, total: int | None, *, live: bool, tell: Callable[[str], None]
+) -> Iterator[Progress]:
+    """See `output.progress`: a bar when `live`, else lines for `tell`. `label` is safe to show."""
+    if live:
         with _bar(label, total) as bar:
             yield bar
     else:
-        yield _Lines(label, total)
+        yield _Steps(total, EVERY, lambda _done, _total, shown: tell(f"{label}: {shown}"))
 
 
 def span(seconds: float) -> str:
@@ -59,9 +59,13 @@ def facts(done: int, total: int | None, seconds: float) -> str:
     return " · ".join(parts)
 
 
-class _Lines:
-    def __init__(self, label: str, total: int | None) -> None:
-        self._label, self._total, self._done = label, total, 0
+class _Steps:
+    """Counts, and tells how far it is at most once in `every` seconds."""
+
+    def __init__(
+        self, total: int | None, every: float, tell: Callable[[int, int | None, str], None]
+    ) -> None:
+        self._total, self._done, self._every, self._tell = total, 0, every, tell
         self._began = self._told = time.monotonic()
 
     def advance(self, count: int = 1) -> None:
@@ -71,9 +75,9 @@ class _Lines:
         self._done = done
         self._total = total or self._total
         now = time.monotonic()
-        if now - self._told >= EVERY:
+        if now - self._told >= self._every:
             self._told = now
-            output.note(f"{self._label}: {facts(done, self._total, now - self._began)}")
+            self._tell(done, self._total, facts(done, self._total, now - self._began))
 
 
 @contextmanager
@@ -89,18 +93,9 @@ def _bar(label: str, total: int | None) -> Iterator[Progress]:
         TextColumn("{task.fields[facts]}", markup=False),
     )
     with RichProgress(*columns, console=console, transient=True, auto_refresh=False) as drawn:
-        task = drawn.add_task(output.safe(label), total=total, facts="")
-        began = time.monotonic()
+        task = drawn.add_task(label, total=total, facts="")
 
-        class Bar(_Lines):
-            def update(self, done: int, total: int | None = None) -> None:
-                self._done = done
-                self._total = total or self._total
-                now = time.monotonic()
-                if now - self._told < 0.1:
-                    return
-                self._told = now
-                shown = facts(done, self._total, now - began)
-                drawn.update(task, completed=done, total=self._total, facts=shown, refresh=True)
+        def draw(done: int, total: int | None, shown: str) -> None:
+            drawn.update(task, completed=done, total=total, facts=shown, refresh=True)
 
-        yield Bar(label, total)
+        yield _Steps(total, 0.1, draw)

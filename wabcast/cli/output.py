@@ -223,7 +223,8 @@ def progress(label: str, total: int | None = None) -> AbstractContextManager[Pro
     """
     from wabcast.cli.bar import progress as shown
 
-    return shown(label, total, quiet=_options is not None and _options.quiet)
+    quiet = _options is not None and _options.quiet
+    return shown(safe(label), total, live=fancy(sys.stderr) and not quiet, tell=note)
 
 
 def fail(error: WabcastError) -> int:
