@@ -134,12 +134,13 @@ class Retry:
 
     def wait(self, attempts: int, chance: float) -> timedelta:
         """After the `attempts`-th try, `chance` in 0..1 spreading it by a quarter either way."""
-        plain: timedelta = min(self.first * (1 << (attempts - 1)), self.longest)
+        # Attempts are counted over the whole life of a message: they may be many.
+        plain: timedelta = min(self.first * (1 << min(attempts - 1, 20)), self.longest)
         return plain * (0.75 + chance / 2)
 
     def wait_for_pair(self, attempts: int) -> timedelta:
         """4^X seconds, X from 0 (PROVIDERS 2.2, 131056)."""
-        return timedelta(seconds=min(4 ** (attempts - 1), 3600))
+        return timedelta(seconds=min(4 ** min(attempts - 1, 10), 3600))
 
 
 @dataclass(frozen=True, slots=True)
