@@ -34,12 +34,14 @@ LIFECYCLE: Mapping[str, tuple[frozenset[CampaignStatus], CampaignStatus]] = {
     "take over":  (frozenset({_S.RUNNING}),                                  _S.RUNNING),
     "pause":      (frozenset({_S.SCHEDULED, _S.RUNNING}),                    _S.PAUSED),
     "resume":     (frozenset({_S.PAUSED}),                                   _S.RUNNING),
+    "wait":       (frozenset({_S.PAUSED}),                                   _S.SCHEDULED),
     "complete":   (frozenset({_S.RUNNING}),                                  _S.COMPLETED),
     "fail":       (frozenset({_S.RUNNING}),                                  _S.FAILED),
     "reopen":     (frozenset({_S.COMPLETED, _S.FAILED, _S.PAUSED}),          _S.PAUSED),
     "cancel":     (frozenset({_S.DRAFT, _S.SCHEDULED, _S.RUNNING, _S.PAUSED}), _S.CANCELLED),
 }  # fmt: skip
 """`take over`: the process of a running campaign is gone, another goes on.
+`wait`: a recurring one that was paused waits for its next occurrence again.
 `reopen`: messages were put back (`retry`, `settle --as pending`), a resume sends them."""
 
 EDITABLE = frozenset({_S.DRAFT, _S.SCHEDULED, _S.PAUSED})
@@ -137,6 +139,12 @@ class Campaign:
     started_at: str | None
     paused_at: str | None
     completed_at: str | None
+
+    @property
+    def recurring(self) -> bool:
+        """Whether it is the pattern of a recurrence: copies of it are sent, never itself."""
+        waiting = self.status in (CampaignStatus.SCHEDULED, CampaignStatus.PAUSED)
+        return self.repeat is not None and waiting and self.started_at is None
 
     @property
     def processed(self) -> int:

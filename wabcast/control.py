@@ -12,16 +12,20 @@ from typing import TYPE_CHECKING
 
 from wabcast import locks
 from wabcast.campaign import FINISHED, Campaign, CampaignStatus, refusal
-from wabcast.clock import SECOND, Clock, text
+from wabcast.clock import SECOND, Clock, parse, text
 from wabcast.delivery import MessageStatus
-from wabcast.errors import Busy, Refused
-from wabcast.store import campaigns, ledger
+from wabcast.errors import Busy, Refused, UsageError
+from wabcast.store import campaigns, ledger, schedules
 from wabcast.store.database import immediate
 
 if TYPE_CHECKING:
+    from wabcast.schedule import Recurrence
     from wabcast.store.database import Connection
 
 LOOK_EVERY = 0.05
+
+PAST = timedelta(minutes=1)
+"""A time that was typed as `now` is over when it is looked at."""
 
 
 def pause(
@@ -35,9 +39,13 @@ def pause(
 ) -> bool:
     """Pause, and return when the run has let go; False where it was paused already.
 
-    Busy if the run still has something on the wire after `wait`: the pause stands all the same.
+    One that paused itself until later stays paused now. Busy if the run still has something on
+    the wire after `wait`: the pause stands all the same.
     """
     changed = _move(db, campaign, "pause", clock, reason=reason, already=CampaignStatus.PAUSED)
+    if not changed:
+        with immediate(db):
+            changed = schedules.stay(db, campaign.number, reason=reason, at=text(clock.micros()))
     _let_go(database, campaign, wait, clock)
     return changed
 
@@ -159,22 +167,68 @@ def _let_go(database: Path, campaign: Campaign, wait: timedelta, clock: Clock) -
         clock.pause(LOOK_EVERY)
 
 
+def not_past(at: datetime, clock: Clock, *, option: str = "--at") -> None:
+    """Refuse a time that is over: a slip of the year would send at once."""
+    if at < clock.now() - PAST:
+        raise UsageError(
+            f"{option} {text(at)} is in the past",
+            hint="give a later time, or send it now: wabcast campaign start",
+        )
+
+
 def schedule(
     db: Connection,
     campaign: Campaign,
     *,
     at: datetime,
     clock: Clock,
-    repeat: str | None = None,
+    rule: Recurrence | None = None,
     if_missed: str = "auto",
     timezone: str | None = None,
 ) -> Campaign:
-    """Have `wabcast run` start it at `at`, and again as `repeat` says. Refused unless a draft."""
+    """Have `wabcast run` start it at `at`, or copies of it whenever `rule` says from then on.
+
+    Refused unless a draft or scheduled. `timezone` is for a campaign that has none yet.
+    """
+    if rule is None:
+        not_past(at, clock)
+    else:
+        first = rule.next_after(max(at - timedelta(seconds=1), clock.now() - PAST))
+        if first is None:
+            raise UsageError("--repeat: never happens again", hint="give a rule without an end")
+        at = first
     told = text(clock.micros())
     with immediate(db):
         campaigns.set_schedule(
-            db, campaign, at=text(at), repeat=repeat, if_missed=if_missed, timezone=timezone
+            db,
+            campaign,
+            at=text(at),
+            repeat=None if rule is None else str(rule),
+            if_missed=if_missed,
+            timezone=timezone,
         )
         if not campaigns.move(db, campaign, "schedule", at=told):
-            raise refusal("schedule", campaign.name, campaign.status)
+            now = campaigns.by_number(db, campaign.number)
+            raise refusal("schedule", now.name, now.status)
+    return campaigns.by_number(db, campaign.number)
+
+
+def wait_again(db: Connection, campaign: Campaign, *, clock: Clock) -> Campaign:
+    """Have a recurring campaign that was paused wait for its next occurrence."""
+    from wabcast.schedule import Recurrence
+
+    now = clock.now()
+    with immediate(db):
+        campaign = campaigns.by_number(db, campaign.number)
+        if not campaign.recurring or campaign.repeat is None:
+            raise refusal("resume", campaign.name, campaign.status)
+        fired = parse(campaign.last_fired_at) if campaign.last_fired_at else None
+        following = Recurrence.load(campaign.repeat).next_after(now, fired=fired)
+        if following is None:
+            raise Refused(
+                f"{campaign.name} does not happen again",
+                hint=f"send it once more: wabcast campaign duplicate '{campaign.name}'",
+            )
+        schedules.plan(db, campaign.number, at=text(following), fired=campaign.last_fired_at)
+        campaigns.move(db, campaign, "wait", at=text(now))
     return campaigns.by_number(db, campaign.number)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -124,18 +124,24 @@ def edit(
 def duplicate(db: Connection, campaign: Campaign, name: str | None, clock: Clock) -> Campaign:
     """A draft with the same content, throttle and audience, its recipients computed afresh.
 
-    The schedule is not copied. Its name is `NAME (Copy)`, then `NAME (Copy 2)` and so on.
+    Neither the schedule nor `not_after` is copied. Its name is `NAME (Copy)`, then
+    `NAME (Copy 2)` and so on.
     """
-    row = {field.name: getattr(campaign, field.name) for field in fields(campaign)}
-    chosen = Audience.from_json(campaign.audience)
-    row |= {"id": clock.new_id(), "content": _json(row["content"])}
-    row |= {"variables": _json(row["variables"])}
     if name is not None:
         _check_name(name)
-    at = text(clock.micros())
     with immediate(db):
-        row["name"] = name or _copy_name(db, campaign.name)
-        return campaigns.create(db, row, chosen, at=at)
+        name = name or _copy_name(db, campaign.name)
+        return copy(db, replace(campaign, not_after=None), name, clock)
+
+
+def copy(db: Connection, campaign: Campaign, name: str, clock: Clock) -> Campaign:
+    """A draft like `campaign` under a new name, without its schedule, for whoever the audience
+    is now. Inside the caller's transaction."""
+    row = {field.name: getattr(campaign, field.name) for field in fields(campaign)}
+    row |= {"id": clock.new_id(), "name": name, "content": _json(row["content"])}
+    row |= {"variables": _json(row["variables"])}
+    chosen = Audience.from_json(campaign.audience)
+    return campaigns.create(db, row, chosen, at=text(clock.micros()))
 
 
 def _copy_name(db: Connection, name: str) -> str:

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wabcast import locks, wiring
+from wabcast import due, locks, wiring
 from wabcast.campaign import LIFECYCLE, Campaign, CampaignStatus, refusal
 from wabcast.clock import Clock, text
 from wabcast.engine import Ending, Run
-from wabcast.errors import Exit, Refused, WabcastError
+from wabcast.errors import Busy, Exit, Refused, WabcastError
 from wabcast.gate import AccountGate
 from wabcast.ledger import SqliteLedger
 from wabcast.pacing import Rate
@@ -51,7 +51,7 @@ class Session:
     _providers: dict[int, Provider] = field(default_factory=dict)
     _webhooks: list[Webhooks] = field(default_factory=list)
     _holder: str = ""
-    _stopped: str | None = None
+    _stopped: tuple[str, str | None] | None = None
 
     async def __aenter__(self) -> Session:
         self._holder = self.clock.new_run_id()
@@ -73,11 +73,14 @@ class Session:
             raise RuntimeError("a session is entered before it is used")
         return self._recorder
 
-    def stop(self, reason: str) -> None:
-        """Claim no more, anywhere; what is on the wire is finished and recorded."""
-        self._stopped = reason
+    def stop(self, reason: str, resume_at: str | None = None) -> None:
+        """Claim no more, anywhere; what is on the wire is finished and recorded.
+
+        With `resume_at` (UTC text) the next `wabcast run` from then on resumes; else a person.
+        """
+        self._stopped = reason, resume_at
         for run in self.runs.values():
-            run.stop(reason)
+            run.stop(reason, resume_at)
 
     def abandon(self) -> None:
         """Leave at once: what is on the wire is in doubt, the campaigns are paused."""
@@ -91,17 +94,21 @@ class Session:
         db.close()
 
     async def carry(self, campaign: Campaign, verb: str) -> Ending:
-        """`start` or `resume` a campaign and carry it to its end. Raises what refuses it."""
+        """`start` or `resume` a campaign and carry it to its end. Raises what refuses it.
+
+        As `run` it is carried only if it is due; Busy where that is over when its turn comes.
+        """
         with locks.held(self.path, campaign):
             db = database.connect(self.path)
             try:
                 campaign = campaigns.by_number(db, campaign.number)
-                verb = _verb(campaign, verb)
+                unasked = verb == due.RUN
+                verb = self._verb(campaign, verb)
                 account = accounts.get(db, campaign.account)
                 provider = await self._provider(account)
                 await self._ready(provider, account, campaign, verb, db)
                 run_id = self.clock.new_run_id()
-                campaign = self._claim(db, campaign, verb, run_id)
+                campaign = self._claim(db, campaign, verb, run_id, unasked=unasked)
             finally:
                 db.close()
             return await self._run(campaign, run_id, account, provider)
@@ -115,7 +122,7 @@ class Session:
         db: Connection,
     ) -> None:
         """Refuse what cannot go well, before anything is sent."""
-        if verb == "start":
+        if verb == "start" or campaign.started_at is None:
             problems = reports.unsayable(db, campaign, wiring.renderer(campaign))
             if problems and campaign.missing == "refuse":
                 raise problems.refusal(campaign.name)
@@ -131,10 +138,35 @@ class Session:
             hint=f"look closer: wabcast account check {account.name}",
         )
 
-    def _claim(self, db: Connection, campaign: Campaign, verb: str, run_id: str) -> Campaign:
+    def _verb(self, campaign: Campaign, verb: str) -> str:
+        """What `start` or `resume` means now: a running one whose lock is free has a dead run."""
+        if verb == due.RUN:
+            wanted = due.verb(campaign, self.clock.now())
+            if wanted is None:
+                raise Busy(
+                    f"{campaign.name} is not due any more",
+                    hint="another process, or a person, was a moment earlier",
+                )
+            return wanted
+        if campaign.recurring:
+            raise Refused(
+                f"{campaign.name} is sent as a copy each time, and never itself",
+                hint=f"to send it now too: wabcast campaign duplicate '{campaign.name}'",
+            )
+        if campaign.status is CampaignStatus.RUNNING:
+            return "take over"
+        if campaign.status not in LIFECYCLE[verb][0]:
+            raise refusal(verb, campaign.name, campaign.status)
+        return verb
+
+    def _claim(
+        self, db: Connection, campaign: Campaign, verb: str, run_id: str, *, unasked: bool
+    ) -> Campaign:
         """Take the campaign; what a dead run left on the wire is in doubt from now on."""
         at = text(self.clock.micros())
         with database.immediate(db):
+            if unasked and self._verb(campaigns.by_number(db, campaign.number), due.RUN) != verb:
+                raise refusal("start", campaign.name, CampaignStatus.RUNNING)
             if not campaigns.move(db, campaign, verb, at=at, run=run_id):
                 now = campaigns.by_number(db, campaign.number)
                 raise refusal(verb, now.name, now.status)
@@ -172,7 +204,7 @@ class Session:
         self.runs[campaign.number] = run
         try:
             if self._stopped is not None:
-                run.stop(self._stopped)
+                run.stop(*self._stopped)
             ending = await run.carry()
             await self._settle_receipts(provider)
         finally:
@@ -217,15 +249,6 @@ def _final(health: Health) -> bool:
     if health.status == "UNREACHABLE":
         return False
     return health.status != "REFUSED" or str(health.details.get("code", "")).isdecimal()
-
-
-def _verb(campaign: Campaign, verb: str) -> str:
-    """What `start` or `resume` means now: a running one whose lock was free has a dead run."""
-    if campaign.status is CampaignStatus.RUNNING:
-        return "take over"
-    if campaign.status not in LIFECYCLE[verb][0]:
-        raise refusal(verb, campaign.name, campaign.status)
-    return verb
 
 
 async def carry_all(

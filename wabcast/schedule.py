@@ -17,7 +17,7 @@ from typing import assert_never
 from zoneinfo import ZoneInfo
 
 from wabcast.errors import UsageError
-from wabcast.times import instant, show_duration, swallowed, wall_time
+from wabcast.times import instant, known_zone, show_duration, swallowed, wall_time
 
 MISSED_AFTER = timedelta(hours=1)
 """An occurrence that is late by less is not missed, only late."""
@@ -30,6 +30,8 @@ _HINT = (
 # the next date until the year 9999; asked in that last stretch it gives up after less
 # than 400 years instead of 8,000, which is the difference of 0.1 s and 3 s.
 _SHIFT = timedelta(days=146_097 * 19)
+# Once a minute has 60 in the first, and whatever has none in one comes seldom in the next.
+_LOOK_BACK = tuple(timedelta(hours=hours) for hours in (1, 24, 24 * 32, 24 * 366, 24 * 366 * 100))
 _YEARS = range(1970, 2200)
 _MOST_COUNTED = 10_000
 # A jump of half a day or more is a day struck from the calendar (Apia, 2011-12-30), and
@@ -54,6 +56,7 @@ _NUMBERS = {
 _ZERO = frozenset({"BYHOUR", "BYMINUTE", "BYSECOND"})
 _SINGLE = frozenset({"INTERVAL", "COUNT", "BYSECOND"})
 _FREQUENCIES = ("YEARLY", "MONTHLY", "WEEKLY", "DAILY", "HOURLY")
+_STORED = re.compile(r"DTSTART;TZID=([^:]+):(\d{8}T\d{6}) (.+)", re.ASCII)
 _BYDAY = re.compile(r"([+-]?[1-9]\d?)?(?:MO|TU|WE|TH|FR|SA|SU)", re.ASCII)
 _UNTIL = re.compile(r"(\d{8})(?:T(\d{6})(Z)?)?", re.ASCII)
 
@@ -140,6 +143,38 @@ class Recurrence:
             )
         return recurrence
 
+    def __str__(self) -> str:
+        """What `load` reads as the same recurrence: iCalendar's DTSTART, then the rule."""
+        start = wall_time(self.start, self.zone)
+        return f"DTSTART;TZID={self.zone.key}:{start:%Y%m%dT%H%M%S} {self.text}"
+
+    @classmethod
+    def load(cls, text: str) -> Recurrence:
+        """What `str` wrote. UsageError where that cannot be read, or the zone is unknown."""
+        found = _STORED.fullmatch(text)
+        if found is None:
+            raise UsageError(f"not a recurrence: {text!r}", hint="schedule it again")
+        zone = known_zone(found[1])
+        if zone is None:
+            raise UsageError(f"no time zone called {found[1]!r}", hint="upgrade tzdata")
+        wall = datetime.strptime(found[2], "%Y%m%dT%H%M%S")  # noqa: DTZ007  # wall time
+        return cls(found[3], instant(wall, zone), zone)
+
+    def latest(self, first: datetime, now: datetime) -> datetime:
+        """The last occurrence up to `now`, at least `first`: what is left of several missed."""
+        for back in _LOOK_BACK:
+            since = max(first, now - back)
+            found = list(self._instants_until(since, now))
+            if found or since == first:
+                return found[-1] if found else first
+        return first
+
+    def _instants_until(self, after: datetime, until: datetime) -> Iterator[datetime]:
+        for when in self._instants(after):
+            if when > until:
+                return
+            yield when
+
     def next_after(self, when: datetime, *, fired: datetime | None = None) -> datetime | None:
         """The first occurrence after `when`, aware UTC; None if there is none any more.
 
@@ -152,10 +187,7 @@ class Recurrence:
         self, after: datetime, until: datetime, *, limit: int = 1000
     ) -> Iterator[datetime]:
         """The occurrences after `after` and up to `until`, at most `limit`, aware UTC."""
-        for when in islice(self._instants(after), limit):
-            if when > until:
-                return
-            yield when
+        yield from islice(self._instants_until(after, until), limit)
 
     def _instants(self, after: datetime) -> Iterator[datetime]:
         last = after.astimezone(UTC)

@@ -169,20 +169,22 @@ def schedule(
     assert begins is not None  # noqa: S101  # --at is required
     rule = None
     if repeat is not None:
-        rule = Recurrence.parse(repeat, start=begins, zone=output.zone()).text
+        rule = Recurrence.parse(repeat, start=begins, zone=output.zone())
     with output.open_store() as db:
         campaign = control.schedule(
             db,
             campaigns.get(db, name),
             at=begins,
             clock=Clock(),
-            repeat=rule,
+            rule=rule,
             if_missed=if_missed or "auto",
             timezone=str(output.zone()),
         )
-    output.note(
-        f"{campaign.name} starts at {campaign.scheduled_at}, if `wabcast run` runs then (cron)"
-    )
+    begins_at = f"at {campaign.scheduled_at}, if `wabcast run` runs then (cron)"
+    if rule is None:
+        output.note(f"{campaign.name} starts {begins_at}")
+    else:
+        output.note(f"the first copy of {campaign.name} starts {begins_at}")
     show(campaign)
 
 

@@ -145,10 +145,14 @@ def create(
         description=description,
     )
     begins = moment(at, "--at")
+    if begins is not None:
+        control.not_past(begins, clock)
     with output.open_store() as db:
         campaign = drafts.create(db, name, said, clock)
         if begins is not None:
-            campaign = control.schedule(db, campaign, at=begins, clock=clock)
+            campaign = control.schedule(
+                db, campaign, at=begins, clock=clock, timezone=str(output.zone())
+            )
     if not campaign.total_recipients:
         output.warn(f"{name} has no recipients; nobody matched")
     output.note(f"created {name} for {campaign.total_recipients:,} people; nothing was sent")
@@ -190,6 +194,7 @@ def edit(
 ) -> None:
     """Change a draft, scheduled or paused campaign."""
     from wabcast import drafts
+    from wabcast.campaign import CampaignStatus
     from wabcast.clock import Clock
     from wabcast.store import campaigns
 
@@ -214,6 +219,8 @@ def edit(
     with output.open_store() as db:
         campaign = drafts.edit(db, campaigns.get(db, name), new_name, said, Clock())
     output.note(f"changed {campaign.name}")
+    if campaign.status is CampaignStatus.SCHEDULED:
+        output.note(f"its schedule stays: {campaign.scheduled_at}")
     show(campaign)
 
 
@@ -233,8 +240,8 @@ def duplicate(
         original = campaigns.get(db, name)
         campaign = drafts.duplicate(db, original, new_name, Clock())
     output.note(f"created {campaign.name} for {campaign.total_recipients:,} people")
-    if original.scheduled_at:
-        output.note("its schedule was not copied: wabcast campaign schedule")
+    if original.scheduled_at or original.not_after:
+        output.note("its schedule and --not-after were not copied: wabcast campaign schedule")
     show(campaign)
 
 

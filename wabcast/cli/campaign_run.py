@@ -7,12 +7,13 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from wabcast.cli import output
-from wabcast.cli.campaign_app import Names, app, summary
+from wabcast.cli.campaign_app import Names, app, show, summary
 from wabcast.errors import WORST_FIRST, Exit, UsageError, WabcastError
 
 if TYPE_CHECKING:
@@ -62,11 +63,31 @@ def _go(names: Sequence[str], verb: str, *, parallel: int, yes: bool, trace: boo
     with output.open_store() as db:
         chosen = [campaigns.get(db, name) for name in dict.fromkeys(names)]
     chosen = list({campaign.number: campaign for campaign in chosen}.values())
-    _ask(chosen, verb, yes=yes)
     if parallel < 1:
         raise UsageError(f"--parallel must be 1 or more, not {parallel}")
+    if verb == "resume":
+        chosen = [campaign for campaign in chosen if not _waits_again(campaign)]
+        if not chosen:
+            return Exit.DONE
+    _ask(chosen, verb, yes=yes)
     endings = carry([(campaign, verb) for campaign in chosen], parallel=parallel, trace=trace)
     return report(chosen, endings)
+
+
+def _waits_again(campaign: Campaign) -> bool:
+    """A recurring one that was paused is not sent itself: it waits for its next occurrence."""
+    from wabcast import control
+    from wabcast.campaign import CampaignStatus
+    from wabcast.clock import Clock
+
+    if not campaign.recurring or campaign.status is not CampaignStatus.PAUSED:
+        return False
+    with output.open_store() as db:
+        campaign = control.wait_again(db, campaign, clock=Clock())
+    output.note(f"{campaign.name} waits for its next occurrence at {campaign.scheduled_at}")
+    if output.options().json:
+        show(campaign)
+    return True
 
 
 def _ask(chosen: Sequence[Campaign], verb: str, *, yes: bool) -> None:
@@ -118,11 +139,12 @@ def carry(
 
 def run_loop(work: Awaitable[T]) -> T:
     """Run to the end, on uvloop where there is one."""
-    try:
-        from uvloop import new_event_loop
-    except ImportError:
-        new_event_loop = asyncio.new_event_loop
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    with suppress(ImportError):
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(_coroutine(work))
 
 

@@ -40,6 +40,7 @@ BY_NAME = SELECT + " where c.name = :name or c.id = :name"
 BY_PREFIX = SELECT + " where length(:name) >= 6 and c.id glob :name || '*' limit 2"
 BY_NUMBER = SELECT + " where c.number = :number"
 ALL = SELECT + " where (:status is null or c.status = :status) order by c.number"
+EXISTS = "select 1 from campaigns where name = :name"
 NAMES = "select name from campaigns order by number desc limit 500"
 
 MOVE = """
@@ -50,7 +51,8 @@ update campaigns
        started_at = case when :to = 'running' then coalesce(started_at, :at) else started_at end,
        paused_at = case when :to = 'paused' then :at else paused_at end,
        completed_at = case when :to in ('completed', 'failed', 'cancelled') then :at end,
-       scheduled_at = case when :verb = 'unschedule' then null else scheduled_at end
+       scheduled_at = case when :verb = 'unschedule' then null else scheduled_at end,
+       repeat = case when :verb = 'unschedule' then null else repeat end
  where number = :number and status in (select value from json_each(:from))
    and (:fence is null or run_id = :fence)
 """
@@ -69,7 +71,7 @@ update campaigns
 SCHEDULE = """
 update campaigns
    set scheduled_at = :scheduled_at, repeat = :repeat, if_missed = :if_missed,
-       timezone = coalesce(:timezone, timezone)
+       timezone = coalesce(timezone, :timezone)
  where number = :number
 """
 
@@ -90,6 +92,7 @@ select number from campaigns where account_id = :account and status = 'running'
 
 _TOLD = {
     "schedule": words.CAMPAIGN_SCHEDULED,
+    "wait": words.CAMPAIGN_SCHEDULED,
     "start": words.CAMPAIGN_STARTED,
     "resume": words.CAMPAIGN_RESUMED,
     "take over": words.CAMPAIGN_RESUMED,
@@ -186,6 +189,11 @@ def by_number(db: Connection, number: int) -> Campaign:
     return _campaign(row)
 
 
+def exists(db: Connection, name: str) -> bool:
+    """Whether a campaign has exactly this name."""
+    return db.execute(EXISTS, {"name": name}).fetchone() is not None
+
+
 def listed(db: Connection, status: str | None = None) -> list[Campaign]:
     return [_campaign(row) for row in db.execute(ALL, {"status": status})]
 
@@ -242,7 +250,7 @@ def _told(verb: str, campaign: Campaign, at: str) -> dict[str, Any]:
             return told | {"campaign": as_json(campaign), "completedAt": at}
         case "fail":
             return told | {"error": campaign.reason, "failedAt": at}
-        case "schedule":
+        case "schedule" | "wait":
             return told | {"scheduledAt": campaign.scheduled_at}
         case _:
             return told
