@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 BUILT_IN = {
     "cloud": "wabcast.providers.cloud:CloudProvider",
+    "waha": "wabcast.providers.waha:WahaProvider",
+    "evolution": "wabcast.providers.evolution:EvolutionProvider",
+    "twilio": "wabcast.providers.twilio:TwilioProvider",
     "sandbox": "wabcast.providers.sandbox:SandboxProvider",
 }
 ENTRY_POINTS = "wabcast.providers"

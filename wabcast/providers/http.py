@@ -117,8 +117,9 @@ class Http:
         transport: AsyncBaseTransport | None = None,
         secrets: Iterable[str] = (),
         uds: str | None = None,
+        near: bool = False,
     ) -> None:
-        self.base = base_url(base) if transport is None else base.rstrip("/")
+        self.base = base_url(base, near=near) if transport is None else base.rstrip("/")
         self.timeout = timeout
         self._secrets = tuple(secret for secret in secrets if len(secret) >= 4)
         self._headers = httpx.Headers(
@@ -281,8 +282,11 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def base_url(text: str) -> str:
-    """`text` without its last slash, if a token may go there; raises Refused or UsageError."""
+def base_url(text: str, *, near: bool = False) -> str:
+    """`text` without its last slash, if a token may go there; raises Refused or UsageError.
+
+    `near` is for gateways that people run themselves: plain http may go to the local network.
+    """
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port
@@ -290,7 +294,7 @@ def base_url(text: str) -> str:
         host = None
     if not host or parts.query or parts.fragment or parts.username:
         raise UsageError(f"not a base URL: {text!r}", hint="as in https://graph.facebook.com")
-    if parts.scheme == "http" and not is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host) and not (near and _is_near(host)):
         raise Refused(
             f"plain http to {host} would show the token to everybody on the way",
             hint="use https; plain http only goes to this machine (127.0.0.1, localhost)",
@@ -298,6 +302,14 @@ def base_url(text: str) -> str:
     if parts.scheme not in {"http", "https"}:
         raise UsageError(f"not a base URL: {text!r}", hint="it begins with https://")
     return text.rstrip("/")
+
+
+def _is_near(host: str) -> bool:
+    """A private address, or a name without a dot, as a container has."""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return "." not in host
 
 
 def _traces() -> list[aiohttp.TraceConfig] | None:

@@ -1,0 +1,165 @@
+"""Evolution API v2 (PROVIDERS 6.1, 6.3): one instance of a gateway that people run themselves.
+
+What a reader must not break: its webhooks carry the API key in their body, which must be out of
+it before it is kept.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar
+from urllib.parse import quote
+
+from wabcast.delivery import Rejected, Verdict
+from wabcast.message import Message
+from wabcast.providers.gateway import (
+    TYPING_SECONDS,
+    Gateway,
+    digits,
+    medium,
+    moment,
+    person_of,
+    text_of,
+)
+from wabcast.receipts import Inbound, News, Receipt, Status
+
+_MIMES = {
+    "image": "image/jpeg",
+    "video": "video/mp4",
+    "audio": "audio/ogg",
+    "document": "application/octet-stream",
+}
+_STATUSES = {
+    "SERVER_ACK": Status.SENT,
+    "DELIVERY_ACK": Status.DELIVERED,
+    "READ": Status.READ,
+    "PLAYED": Status.PLAYED,
+    "ERROR": Status.FAILED,
+}
+
+
+class EvolutionProvider(Gateway):
+    """`base_url`, `instance`, `api_key`. A webhook is genuine when it carries the key."""
+
+    name: ClassVar[str] = "evolution"
+    needed_settings: ClassVar[tuple[str, ...]] = ("base_url", "instance")
+    optional_settings: ClassVar[tuple[str, ...]] = ("typing", "check_numbers")
+    optional_secrets: ClassVar[tuple[str, ...]] = ()
+    key_header: ClassVar[str] = "apikey"
+
+    @property
+    def _instance(self) -> str:
+        return quote(self._settings.get("instance"), safe="")
+
+    def chat_of(self, phone: str) -> str:
+        return digits(phone)
+
+    def request(self, message: Message, chat: str) -> tuple[str, dict[str, Any]] | None:
+        to: dict[str, Any] = {"number": chat}
+        if self._settings.get("typing") == "yes":
+            to["delay"] = round(TYPING_SECONDS * 1000)
+        text = text_of(message.body)
+        if text is not None:
+            return f"message/sendText/{self._instance}", {**to, "text": text}
+        sent = medium(message.body)
+        if sent is None:
+            return None
+        kind, link, caption, file_name = sent
+        body = {**to, "mediatype": kind, "mimetype": _MIMES[kind], "media": link}
+        body |= {"caption": caption} if caption else {}
+        body |= {"fileName": file_name} if file_name else {}
+        return f"message/sendMedia/{self._instance}", body
+
+    def message_id(self, payload: object) -> str | None:
+        key = payload.get("key") if isinstance(payload, dict) else None
+        found = key.get("id") if isinstance(key, dict) else None
+        return found if isinstance(found, str) and found else None
+
+    def special(self, status: int, payload: object) -> Verdict | None:
+        """400 with `exists: false`: it looks the number up at each send (PROVIDERS 6.3)."""
+        response = payload.get("response") if isinstance(payload, dict) else None
+        found = response.get("message") if isinstance(response, dict) else None
+        for item in found if isinstance(found, list) else ():
+            if status == 400 and isinstance(item, dict) and item.get("exists") is False:
+                return Rejected("not_on_whatsapp", "the number is not on WhatsApp")
+        return None
+
+    async def look_up(self, phone: str) -> str | None:
+        body = json.dumps({"numbers": [digits(phone)]}).encode()
+        path = f"chat/whatsappNumbers/{self._instance}"
+        payload = (await self._http.post(path, body, "application/json")).json()
+        found = payload[0] if isinstance(payload, list) and payload else None
+        if isinstance(found, dict) and found.get("exists") is False:
+            return None
+        return self.chat_of(phone)
+
+    async def state(self) -> tuple[str, bool]:
+        status, payload = await self.read(f"instance/connectionState/{self._instance}")
+        if status in (401, 403):
+            return "TOKEN", False
+        instance = payload.get("instance") if isinstance(payload, dict) else None
+        word = instance.get("state") if isinstance(instance, dict) else None
+        return str(word or f"HTTP {status}"), word == "open"
+
+    def verify(self, headers: Mapping[str, str], body: bytes) -> bool:  # noqa: ARG002  # no header
+        """Evolution signs nothing, but its bodies carry the API key."""
+        try:
+            payload = json.loads(body)
+        except (ValueError, RecursionError):
+            return False
+        given = payload.get("apikey") if isinstance(payload, dict) else None
+        return isinstance(given, str) and hmac.compare_digest(given.encode(), self._key.encode())
+
+    def redact(self, body: bytes) -> bytes:
+        """The body without the key, before it is kept."""
+        return body.replace(self._key.encode(), b"***")
+
+    def parse(self, payload: Mapping[str, Any]) -> list[News]:
+        event = str(payload.get("event", "")).lower().replace("_", ".").replace("-", ".")
+        told = payload.get("data")
+        items = told if isinstance(told, list) else [told]
+        news: list[News] = []
+        for item in items:
+            if isinstance(item, dict) and event == "messages.update":
+                news += _updated(item, payload)
+            elif isinstance(item, dict) and event == "messages.upsert":
+                news += _inbound(item)
+        return news
+
+
+def _updated(item: Mapping[str, Any], payload: Mapping[str, Any]) -> list[News]:
+    status = _STATUSES.get(str(item.get("status")))
+    message_id = item.get("keyId")
+    if item.get("fromMe") is False or status is None or not isinstance(message_id, str):
+        return []
+    error = Rejected("ERROR", "WhatsApp did not take it") if status is Status.FAILED else None
+    at = moment(item.get("messageTimestamp")) or moment(payload.get("timestamp"))
+    return [Receipt(message_id, status, at, person=person_of(item.get("remoteJid")), error=error)]
+
+
+def _inbound(item: Mapping[str, Any]) -> list[News]:
+    key = item.get("key")
+    if not isinstance(key, dict) or key.get("fromMe") is True or not isinstance(key.get("id"), str):
+        return []
+    context, said = item.get("contextInfo"), item.get("message")
+    return [
+        Inbound(
+            key["id"],
+            person_of(key.get("remoteJid"), key.get("remoteJidAlt")),
+            moment(item.get("messageTimestamp")),
+            "text" if _text(said) else str(item.get("messageType") or "unknown"),
+            text=_text(said),
+            context_id=context.get("stanzaId") if isinstance(context, dict) else None,
+            name=str(item.get("pushName") or ""),
+        )
+    ]
+
+
+def _text(said: object) -> str:
+    if not isinstance(said, dict):
+        return ""
+    extended = said.get("extendedTextMessage")
+    text = said.get("conversation") or (isinstance(extended, dict) and extended.get("text"))
+    return text if isinstance(text, str) else ""

@@ -1,0 +1,329 @@
+"""Twilio's WhatsApp (PROVIDERS 7): text, media by link, and approved content by its SID.
+
+What a reader must not break: a request without an answer is reconciled by asking Twilio what
+it has for this person since then; only a message that is found there counts as sent.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+from urllib.parse import parse_qsl, urlencode
+
+from wabcast.clock import Clock
+from wabcast.delivery import Accepted, Deferred, Halted, Lost, Rejected, Scope, Verdict
+from wabcast.errors import Refused, UsageError
+from wabcast.message import Message
+from wabcast.providers.base import Health, Settings, missing
+from wabcast.providers.gateway import medium, text_of
+from wabcast.providers.http import TIMEOUT, Answer, AsyncBaseTransport, Http, HttpFault, Unsent
+from wabcast.receipts import Inbound, News, Receipt, Status, person
+
+BASE = "https://api.twilio.com"
+
+_ACCOUNT, _CAMPAIGN, _MESSAGE = Scope.ACCOUNT, Scope.CAMPAIGN, Scope.MESSAGE
+_THROTTLED = frozenset({20429, 63018, 63017, 14107, 30001})
+_TRANSIENT = frozenset({63009, 63010, 63012, 30008})
+_GONE = frozenset({63003, 63024, 63032, 63016, 21211, 21614})
+_STOPPED = frozenset({21610, 63033, 63014})
+_WRONG = frozenset({63005, 63021, 63028, 63030, 21655, 21656, 21617, 63019})
+_TEMPLATE = frozenset({63027, 63041, 63040})
+_LOCKED = frozenset({20003, 63001, 63002, 63007, 63008, 63013, 63020, 63022, 63026, 63038})
+"""The classes of PROVIDERS 7, the one place where the codes stand."""
+
+_STATUSES = {
+    "sent": Status.SENT,
+    "delivered": Status.DELIVERED,
+    "read": Status.READ,
+    "failed": Status.FAILED,
+    "undelivered": Status.FAILED,
+}
+
+
+class TwilioProvider:
+    """`account_sid`, `from` (a number, or `messaging_service_sid`), and the auth token.
+
+    `webhook_url` is the address that Twilio was given: its signatures are over it.
+    """
+
+    name: ClassVar[str] = "twilio"
+    needed_settings: ClassVar[tuple[str, ...]] = ("account_sid",)
+    optional_settings: ClassVar[tuple[str, ...]] = (
+        "from",
+        "messaging_service_sid",
+        "status_callback",
+        "webhook_url",
+        "base_url",
+    )
+    needed_secrets: ClassVar[tuple[str, ...]] = ("auth_token",)
+    optional_secrets: ClassVar[tuple[str, ...]] = ()
+    default_rate: ClassVar[str | None] = "80/s"
+    transient_codes: ClassVar[frozenset[str]] = frozenset(map(str, _THROTTLED | _TRANSIENT)) | {
+        "connect",
+        "429",
+    }
+
+    def __init__(
+        self,
+        settings: Settings,
+        secrets: Mapping[str, str],
+        *,
+        concurrency: int = 10,
+        timeout: float = TIMEOUT,  # one bound for all requests
+        transport: AsyncBaseTransport | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.validate(settings.values)
+        if lacking := missing(self.needed_secrets, secrets):
+            raise UsageError(
+                f"account {settings.account!r} lacks the secret {lacking[0]!r}",
+                hint=f"account edit {settings.account} --secret {lacking[0]}=env:VARIABLE",
+            )
+        self._settings = settings
+        self._token = secrets["auth_token"].strip()
+        self._clock = clock or Clock()
+        sid = settings.get("account_sid")
+        key = base64.b64encode(f"{sid}:{self._token}".encode()).decode()
+        self._http = Http(
+            settings.get("base_url", BASE),
+            {"authorization": f"Basic {key}", "accept": "application/json"},
+            concurrency=concurrency,
+            timeout=timeout,
+            transport=transport,
+            secrets=(self._token, key),
+        )
+        self._account = f"2010-04-01/Accounts/{sid}"
+
+    def __repr__(self) -> str:
+        return f"TwilioProvider({self._settings.account!r}, {self._http.base!r})"
+
+    @classmethod
+    def validate(cls, values: Mapping[str, str]) -> None:
+        if lacking := missing(cls.needed_settings, values):
+            raise UsageError(
+                f"a twilio account needs {lacking[0]}", hint=f"--set {lacking[0]}=AC..."
+            )
+        known = {*cls.needed_settings, *cls.optional_settings}
+        if unknown := sorted(set(values) - known):
+            raise UsageError(
+                f"a twilio account has no setting {unknown[0]!r}",
+                hint=f"it has {', '.join(sorted(known))}",
+            )
+        if not values.get("from") and not values.get("messaging_service_sid"):
+            raise UsageError(
+                "a twilio account needs a sender", hint="--set from=+1... or messaging_service_sid"
+            )
+
+    async def send(self, message: Message) -> Verdict:
+        """One POST; where no answer came, Twilio is asked whether it has the message."""
+        form = self._form(message)
+        if form is None:
+            reason = f"Twilio cannot send {message.body.get('type')} messages this way"
+            return Halted("unsupported", reason, _CAMPAIGN)
+        began = self._clock.now()
+        content = urlencode(form).encode()
+        kind = "application/x-www-form-urlencoded"
+        try:
+            answer = await self._http.post(f"{self._account}/Messages.json", content, kind)
+        except Unsent as exc:
+            return Deferred("connect", str(exc), scope=_ACCOUNT)
+        except HttpFault as exc:
+            found = await self._find(form, began)
+            return Accepted(found) if found else Lost(str(exc), "no_answer")
+        return self._verdict(answer)
+
+    def _form(self, message: Message) -> dict[str, str] | None:
+        form = {"To": f"whatsapp:{message.to}"}
+        if service := self._settings.get("messaging_service_sid"):
+            form["MessagingServiceSid"] = service
+        else:
+            form["From"] = f"whatsapp:{self._settings.get('from')}"
+        if callback := self._settings.get("status_callback"):
+            form["StatusCallback"] = callback
+        text, sent = text_of(message.body), medium(message.body)
+        template = message.body.get("template")
+        if text is not None:
+            form["Body"] = text
+        elif sent is not None:
+            form |= {"MediaUrl": sent[1], "Body": sent[2]}
+        elif isinstance(template, dict) and str(template.get("name", "")).startswith("HX"):
+            form["ContentSid"] = template["name"]
+            if variables := _variables(template):
+                form["ContentVariables"] = json.dumps(variables, ensure_ascii=False)
+        else:
+            return None
+        return form
+
+    async def _find(self, form: Mapping[str, str], began: datetime) -> str | None:
+        """The SID of what Twilio took for this person since `began`, if it took it."""
+        query = {"To": form["To"], "DateSent>": f"{began:%Y-%m-%d}", "PageSize": "20"}
+        for wait in (1.0, 4.0):
+            await self._clock.sleep(wait)
+            try:
+                payload = (await self._http.get(f"{self._account}/Messages.json", query)).json()
+            except HttpFault:
+                continue
+            listed = payload.get("messages") if isinstance(payload, dict) else None
+            for item in listed if isinstance(listed, list) else ():
+                if isinstance(item, dict) and _is_it(item, form, began):
+                    return str(item["sid"])
+        return None
+
+    def _verdict(self, answer: Answer) -> Verdict:
+        payload = answer.json()
+        fields: Mapping[str, Any] = payload if isinstance(payload, dict) else {}
+        sid, code = fields.get("sid"), fields.get("code") or fields.get("error_code")
+        told = self._http.scrub(str(fields.get("message") or f"HTTP {answer.status}"))[:300]
+        if answer.status < 300:
+            if isinstance(sid, str) and sid:
+                return Accepted(sid)
+            return Lost(f"HTTP {answer.status} without a message id", "no_id")
+        if isinstance(code, int):
+            return verdict_of(code, told, answer.status)
+        if answer.status == 429:
+            return Deferred("429", told, scope=_ACCOUNT)
+        if answer.status < 400 or answer.status in (401, 403, 404, 405):
+            return Halted(str(answer.status), told)
+        if answer.status < 500 and answer.status != 408:
+            return Rejected(str(answer.status), told, scope=_MESSAGE)
+        return Lost(told, str(answer.status))
+
+    async def check(self) -> Health:
+        try:
+            answer = await self._http.get(f"{self._account}.json")
+        except HttpFault as exc:
+            problem = f"{self._http.base} cannot be reached: {exc}. Check the network."
+            return Health(ok=False, status="UNREACHABLE", problems=(problem,))
+        payload = answer.json()
+        word = str(payload.get("status")) if isinstance(payload, dict) else "unknown"
+        if answer.status in (401, 403):
+            problem = "Twilio refuses the token. Compare account_sid and auth_token."
+            return Health(ok=False, status="TOKEN", problems=(problem,))
+        if answer.status != 200 or word != "active":
+            problem = f"the Twilio account is {word}. Look at it in the console."
+            return Health(ok=False, status=word.upper(), problems=(problem,))
+        return Health(ok=True, status="CONNECTED")
+
+    async def templates(self) -> list[dict[str, Any]]:
+        raise Refused(
+            "Twilio's content is named by its SID, there is nothing to sync",
+            hint="--message FILE.yaml with a template called HX...",
+        )
+
+    async def upload(self, file_name: str, mime: str, content: bytes) -> str:  # noqa: ARG002
+        raise Refused(f"Twilio takes media by link, not {file_name}", hint="say link: https://...")
+
+    def decode(self, body: bytes) -> dict[str, Any]:
+        """Twilio posts forms."""
+        return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+
+    def parse(self, payload: Mapping[str, Any]) -> list[News]:
+        sid = payload.get("MessageSid") or payload.get("SmsSid")
+        if not isinstance(sid, str):
+            return []
+        to, sender = payload.get("To"), payload.get("From")
+        word = str(payload.get("MessageStatus", "")).lower()
+        if word:
+            status = _STATUSES.get(word)
+            if status is None:
+                return []
+            error = None
+            if status is Status.FAILED:
+                code = str(payload.get("ErrorCode") or "0")
+                told = str(payload.get("ChannelStatusMessage") or word)
+                error = _failure(int(code) if code.isdecimal() else 0, told)
+            return [Receipt(sid, status, None, person=_person(to), error=error)]
+        tapped = payload.get("ButtonPayload")
+        return [
+            Inbound(
+                sid,
+                _person(sender, payload.get("ExternalUserId")),
+                None,
+                "button" if tapped else "text",
+                text=str(payload.get("ButtonText") or payload.get("Body") or ""),
+                payload=str(tapped or ""),
+                context_id=payload.get("OriginalRepliedMessageSid"),
+                name=str(payload.get("ProfileName") or ""),
+            )
+        ]
+
+    def verify(self, headers: Mapping[str, str], body: bytes) -> bool:
+        """`X-Twilio-Signature`: base64 HMAC-SHA1 of the URL and the sorted form."""
+        url = self._settings.get("webhook_url")
+        if not url:
+            return False
+        given = {key.lower(): value for key, value in headers.items()}
+        form = sorted(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+        signed = url + "".join(key + value for key, value in form)
+        made = hmac.new(self._token.encode(), signed.encode(), hashlib.sha1).digest()
+        signature = given.get("x-twilio-signature", "")
+        return hmac.compare_digest(base64.b64encode(made), signature.encode())
+
+    def challenge(self, query: Mapping[str, str]) -> str | None:  # noqa: ARG002  # it asks nothing
+        return None
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+
+def verdict_of(code: int, told: str, status: int = 400) -> Verdict:
+    """What one of Twilio's codes means; unknown ones as their HTTP status says."""
+    word = str(code)
+    if code in _THROTTLED or status == 429:
+        return Deferred(word, told, scope=_ACCOUNT)
+    if code in _TRANSIENT:
+        return Deferred(word, told)
+    if code in _STOPPED:
+        return Rejected(word, told, opt_out=True)
+    if code in _GONE:
+        return Rejected(word, told)
+    if code in _TEMPLATE:
+        return Halted(word, told, _CAMPAIGN)
+    if code in _LOCKED or status in (401, 403):
+        return Halted(word, told)
+    if code in _WRONG or status < 500:
+        return Rejected(word, told, scope=_MESSAGE)
+    return Lost(told, word)
+
+
+def _failure(code: int, told: str) -> Deferred | Rejected | Halted:
+    """The same for what is told later: there it did go, so nothing is in doubt."""
+    verdict = verdict_of(code, told)
+    if isinstance(verdict, Deferred | Halted):
+        return verdict
+    if isinstance(verdict, Rejected):
+        known = _STOPPED | _GONE | _WRONG
+        return verdict if code in known else Rejected(str(code), told)
+    return Rejected(str(code), told)
+
+
+def _variables(template: Mapping[str, Any]) -> dict[str, str]:
+    """The body's parameters by position, or by name."""
+    found: dict[str, str] = {}
+    for component in template.get("components") or ():
+        if isinstance(component, dict) and component.get("type") == "body":
+            for place, item in enumerate(component.get("parameters") or (), 1):
+                found[str(item.get("parameter_name") or place)] = str(item.get("text", ""))
+    return found
+
+
+def _is_it(item: Mapping[str, Any], form: Mapping[str, str], began: datetime) -> bool:
+    """Whether a listed message is the one whose answer was lost."""
+    if not isinstance(item.get("sid"), str) or item.get("to") != form["To"]:
+        return False
+    if "Body" in form and item.get("body") != form["Body"]:
+        return False
+    try:
+        made = datetime.strptime(str(item.get("date_created")), "%a, %d %b %Y %H:%M:%S %z")
+    except ValueError:
+        return False
+    return (made.astimezone(UTC) - began).total_seconds() >= -2
+
+
+def _person(*names: object) -> Any:
+    return person(*(str(name).removeprefix("whatsapp:") for name in names if name))
