@@ -115,10 +115,10 @@ MESSAGE_LIFECYCLE: Mapping[MessageStatus, frozenset[MessageStatus]] = {
     _M.READ: frozenset({_M.REPLIED}),
     _M.REPLIED: frozenset(),
     _M.FAILED: frozenset({_M.PENDING}) | _REACHED,
-    _M.SKIPPED: frozenset({_M.PENDING}),
+    _M.SKIPPED: frozenset({_M.PENDING}) | _REACHED,
 }
-"""What may follow what. From `pending` straight to `sent`: a receipt proves that an attempt
-thought refused has gone. `failed → delivered`: evidence beats a failure told before."""
+"""What may follow what. From `pending` or `skipped` straight to `sent`: a receipt proves that an
+attempt thought refused has gone. `failed → delivered`: evidence beats a failure told before."""
 
 RANK = {_M.SENT: 1, _M.DELIVERED: 2, _M.READ: 3, _M.REPLIED: 4}
 

@@ -469,7 +469,7 @@ def test_hot_statements_use_their_indices(ledger: Connection) -> None:
         (receipts.BY_MESSAGE_ID, "campaign_messages_wamid"),
         (receipts.BY_ID, "SEARCH m USING INTEGER PRIMARY KEY"),
         (parked.THEIRS, "account_id=? AND whatsapp_message_id=?"),
-        (halts.FAILURES, "campaign_messages_open"),
+        (halts.FAILURES, "campaign_messages_failed"),
         (halts.BETWEEN, "INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
         (inbox.NEWEST, "campaign_messages_contact"),
         (inbox.ANSWERED, "campaign_messages_wamid"),

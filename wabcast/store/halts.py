@@ -30,8 +30,7 @@ ACCOUNT = "select name from accounts where id = :id"
 FAILURES = """
 select id from campaign_messages
  where campaign_id = :campaign and status = 'failed'
-   and status in ('queued', 'in_doubt', 'failed', 'skipped') and error_code = :code
-   and failed_at >= :since
+   and error_code = :code and failed_at >= :since
  order by id desc limit :half
 """
 

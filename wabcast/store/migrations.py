@@ -185,8 +185,14 @@ create table campaign_messages (
 ) strict;
 create index campaign_messages_due on campaign_messages (campaign_id, due_at, id)
     where status = 'pending';
-create index campaign_messages_open on campaign_messages (campaign_id, status)
-    where status in ('queued', 'in_doubt', 'failed', 'skipped');
+create index campaign_messages_queued on campaign_messages (campaign_id)
+    where status = 'queued';
+create index campaign_messages_in_doubt on campaign_messages (campaign_id)
+    where status = 'in_doubt';
+create index campaign_messages_failed on campaign_messages (campaign_id, error_code)
+    where status = 'failed';
+create index campaign_messages_skipped on campaign_messages (campaign_id, error_code)
+    where status = 'skipped';
 create index campaign_messages_wamid on campaign_messages (whatsapp_message_id)
     where whatsapp_message_id is not null;
 create index campaign_messages_contact on campaign_messages (contact_id);
@@ -243,6 +249,7 @@ create table webhook_inbox (
     applied_at  text,
     error       text
 ) strict;
+create index webhook_inbox_digest on webhook_inbox (account_id, digest);
 create index webhook_inbox_waiting on webhook_inbox (id) where applied_at is null;
 
 create table parked_receipts (
