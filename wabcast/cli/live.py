@@ -33,7 +33,7 @@ class View:
         from wabcast.store import database as files
 
         self._db = files.connect(database)
-        self._numbers = list(numbers)
+        self._numbers = numbers  # `run` adds to them and takes away
         self._clock = clock
         self._seen: dict[int, deque[tuple[int, int]]] = {}
 
@@ -46,7 +46,7 @@ class View:
 
         now = self._clock.steady()
         found = []
-        for number in self._numbers:
+        for number in list(self._numbers):
             campaign = campaigns.by_number(self._db, number)
             seen = self._seen.setdefault(number, deque())
             seen.append((now, campaign.processed))
