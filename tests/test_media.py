@@ -81,3 +81,27 @@ def test_types_and_sizes(kind: str, type_: str, size: int, told: str | None) -> 
 )
 def test_the_type_of_a_file(file: str, type_: str) -> None:
     assert media.media_type(file) == type_
+
+
+def test_files_are_named_from_their_folder() -> None:
+    moved = media.in_folder(BODY, "/home/ann")
+    assert [f.file for f in media.media_files(moved)] == ["/home/ann/a.jpg", "/home/ann/docs/b.pdf"]
+    assert media.in_folder({"type": "image", "image": {"file": "/a.png"}}, "/b") == {
+        "type": "image",
+        "image": {"file": "/a.png"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("head", "type_"),
+    [
+        (b"\xff\xd8\xff\xe0", "image/jpeg"),
+        (b"\x89PNG\r\n\x1a\n", "image/png"),
+        (b"RIFF\x00\x00\x00\x00WEBPVP8 ", "image/webp"),
+        (b"<!DOCTYPE html>", "text/html"),
+        (b"RIFF\x00\x00\x00\x00WAVE", None),
+        (b"", None),
+    ],
+)
+def test_a_picture_is_known_by_its_beginning(head: bytes, type_: str | None) -> None:
+    assert media.true_type(head) == type_

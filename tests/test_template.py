@@ -295,3 +295,27 @@ def test_jinja_is_loaded_by_the_first_hole_only() -> None:
         "sys.exit('jinja2' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({"type": "image", "image": {"link": "{{ link }}", "caption": "{{ c }}"}}, None),
+        ({"type": "location", "location": {"latitude": "{{ a }}", "longitude": "{{ b }}"}}, None),
+        ({"type": "text", "text": {"body": "{{ a | default('b') }}" * 400}}, None),
+        ({"type": "text", "text": {"body": "x" * 5000}}, "5,000 characters"),
+        ({"type": "image", "image": {"caption": "{{ c }}"}}, "one of link"),
+        ({"type": "picture"}, "must be one of"),
+    ],
+)
+def test_an_open_body_is_judged_by_what_no_value_can_mend(
+    body: dict[str, Any], told: str | None
+) -> None:
+    found = template.problems(body)
+    assert (found == []) if told is None else (told in found[0])
+
+
+def test_replies_with_holes_are_different_ones() -> None:
+    replies = [{"type": "reply", "reply": {"id": "{{ a }}", "title": "{{ t }}"}}] * 2
+    interactive = {"type": "button", "body": {"text": "{{ b }}"}, "action": {"buttons": replies}}
+    assert template.problems({"type": "interactive", "interactive": interactive}) == []

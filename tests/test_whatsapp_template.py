@@ -341,22 +341,6 @@ def test_whatever_has_a_right_shape_is_compared(
         assert all(isinstance(problem, str) for problem in wt.problems(against, made))
 
 
-def test_the_language_is_chosen_with_a_fallback() -> None:
-    listed = [definition(language=code) for code in ("en", "pt_PT", "pt_BR", "es_AR")]
-
-    def code(language: str, fallback: str = "") -> Any:
-        chosen = wt.choose(listed, language, fallback)
-        return chosen and chosen["language"]
-
-    assert code("pt-br") == "pt_BR"
-    assert code("pt") == "pt_PT"
-    assert code("en_US") == "en"
-    assert code("es") == "es_AR"
-    assert code("de", "en_US") == "en"
-    assert code("", "en") == "en"
-    assert code("de") is None
-
-
 @pytest.mark.parametrize(
     ("phone", "is_us"),
     [

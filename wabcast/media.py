@@ -6,6 +6,7 @@ provider's. Nothing here opens a file: type and size are arguments.
 
 from __future__ import annotations
 
+import os.path
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,6 +41,15 @@ _TYPES = {
     ".pptx": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
 }  # fmt: skip
 
+_MAGIC = {
+    b"\xff\xd8\xff": "image/jpeg",
+    b"\x89PNG\r\n\x1a\n": "image/png",
+    b"GIF8": "image/gif",
+    b"%PDF-": "application/pdf",
+    b"<!DOCTYPE": "text/html",
+    b"<html": "text/html",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class MediaFile:
@@ -57,6 +67,13 @@ def media_type(file: str) -> str:
     """The type that the end of a file's name stands for; unknown ones are plain bytes."""
     dot = file.rfind(".")
     return _TYPES.get(file[dot:].lower() if dot >= 0 else "", "application/octet-stream")
+
+
+def true_type(head: bytes) -> str | None:
+    """The picture that a file's first 16 bytes show, whatever its name says; None for others."""
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return "image/webp"
+    return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
 
 
 def media_problem(kind: str, media_type: str, size: int) -> str | None:
@@ -82,6 +99,27 @@ def media_files(body: Mapping[str, Any]) -> list[MediaFile]:
         for path, value in strings(body)
         if path[-1] == "file" and len(path) > 1 and path[-2] in MEDIA
     ]
+
+
+def in_folder(body: Mapping[str, Any], folder: str) -> dict[str, Any]:
+    """A new body whose local files are named from `folder`, so that any process finds them."""
+    files = [found.file for found in media_files(body) if found.file.strip()]
+    return with_files(body, {f: os.path.normpath(os.path.join(folder, f)) for f in files})
+
+
+def with_files(body: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """A new body whose local files have other names, by the name as written."""
+
+    def put(node: Any, kind: object) -> Any:
+        if isinstance(node, Mapping):
+            new = {key: put(value, key) for key, value in node.items()}
+            if kind in MEDIA and new.get("file") in names:
+                new["file"] = names[new["file"]]
+            return new
+        return [put(value, None) for value in node] if isinstance(node, list) else node
+
+    moved: dict[str, Any] = put(body, None)
+    return moved
 
 
 def with_media(body: Mapping[str, Any], ids: Mapping[str, str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from wabcast import message
 from wabcast.errors import BadContent
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 # No string of a template may hold it, and a value that does is rendered without it.
 _SEPARATOR = "\x00"
 _DEEPEST = 40
+# What stands in for a hole where not any text would do.
+_PLAUSIBLE = {"link": "https://x.x", "url": "https://x.x", "latitude": "0", "longitude": "0"}
 
 
 class Missing(StrEnum):
@@ -148,6 +151,31 @@ def names(body: Mapping[str, Any]) -> frozenset[str]:
     return holes.undeclared(_parse(places, sources, trusted=True)[1])
 
 
+def problems(body: Mapping[str, Any]) -> list[str]:
+    """What is wrong with `body` whatever its holes say: a kind, a place, a count, a length."""
+    count = 0
+
+    def put(node: Any, key: object) -> Any:
+        nonlocal count
+        match node:
+            case str() if _is_open(node):
+                count += 1  # the ids of buttons must differ
+                return _PLAUSIBLE.get(str(key), f"x{count}")
+            case Mapping():
+                return {inner: put(value, inner) for inner, value in node.items()}
+            case list():
+                return [put(value, key) for value in node]
+            case _:
+                return node
+
+    filled: dict[str, Any] = put(body, "")
+    return message.problems(filled)
+
+
+def _is_open(text: str) -> bool:
+    return "{{" in text or "{%" in text or "{#" in text
+
+
 def _parse(places: list[str], sources: list[str], *, trusted: bool) -> tuple[Language, list[Any]]:
     from wabcast import holes
 
@@ -169,7 +197,7 @@ def _dig(node: Any, place: str, places: list[str], sources: list[str], depth: in
         case str():
             if _SEPARATOR in node:
                 raise BadContent(f"{place}: holds the character \\x00")
-            if "{{" not in node and "{%" not in node and "{#" not in node:
+            if not _is_open(node):
                 return node
             places.append(place)
             sources.append(node)

@@ -28,6 +28,7 @@ _BUTTONS = {
     "QUICK_REPLY": ("quick_reply", "payload"),
 }
 _LONGEST = {"text": LINK, "coupon_code": COUPON, "payload": PAYLOAD}
+_MEDIA_KEY = re.compile(r"(?:card\.\d+\.)?header\.(image|video|document)")
 _UNFILLABLE = ("LIMITED_TIME_OFFER", "MPM", "SPM")
 _STATUS = {
     "PAUSED": "WhatsApp paused it for low quality; wait, or unpause it in WhatsApp Manager",
@@ -35,6 +36,7 @@ _STATUS = {
     "REJECTED": "WhatsApp rejected it; edit it and submit it again",
     "PENDING": "WhatsApp has not approved it yet",
     "IN_APPEAL": "its rejection is under appeal",
+    "DELETED": "WhatsApp has it no more",
 }
 
 
@@ -133,12 +135,10 @@ def _holes(text: object, *, named: bool) -> tuple[str, ...]:
     return tuple(found) if named else tuple(sorted(found, key=lambda hole: (len(hole), hole)))
 
 
-def definition_problems(
-    definition: Mapping[str, Any], *, endpoint: str = "messages", params: Iterable[str] = ()
-) -> list[str]:
-    """Why nobody can be sent this template: its status, its category, its parts, wrong `params`.
+def status_problems(definition: Mapping[str, Any], *, endpoint: str = "messages") -> list[str]:
+    """Why nobody can be sent this template, whatever it is filled with: its status, its category.
 
-    `endpoint` is `messages` or `marketing_messages` (PROVIDERS 1.9). `params` are the keys given.
+    `endpoint` is `messages` or `marketing_messages` (PROVIDERS 1.9).
     """
     name, found = definition.get("name"), []
     status = str(definition.get("status", "")).upper()
@@ -148,7 +148,14 @@ def definition_problems(
     category = str(definition.get("category", "")).upper()
     if endpoint == "marketing_messages" and category != "MARKETING":
         found.append(f"template {name} is {category}; marketing_messages takes MARKETING only")
-    return found + param_problems(definition, params)
+    return found
+
+
+def definition_problems(
+    definition: Mapping[str, Any], *, endpoint: str = "messages", params: Iterable[str] = ()
+) -> list[str]:
+    """Why nobody can be sent this template: `status_problems`, its parts, wrong `params` (keys)."""
+    return status_problems(definition, endpoint=endpoint) + param_problems(definition, params)
 
 
 def param_problems(definition: Mapping[str, Any], params: Iterable[str]) -> list[str]:
@@ -257,6 +264,13 @@ def _media(value: str) -> dict[str, Any]:
     return {"link" if is_link else "file": value}
 
 
+def media_params(params: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """The media among `params`: key, kind, and whether it is a `link`, an `id` or a `file`."""
+    for key, value in params.items():
+        if found := _MEDIA_KEY.fullmatch(key):
+            yield key, found[1], next(iter(_media(value)))
+
+
 def _location(value: str) -> dict[str, Any]:
     parts = [part.strip() for part in value.split(",", 3)]
     return dict(zip(("latitude", "longitude", "name", "address"), parts, strict=False))
@@ -363,24 +377,6 @@ def _compare_buttons(wanted: Needs, components: list[Any], where: str) -> Iterat
             yield f"{place}: is a whole address; the template has the beginning, {button.url}"
     for index in given:
         yield f"{where}button.{index}: the template has no such button with a parameter"
-
-
-def choose(
-    definitions: Iterable[Mapping[str, Any]], language: str, fallback: str = ""
-) -> Mapping[str, Any] | None:
-    """Of the same template in several languages, the one for `language`.
-
-    `pt_BR` finds pt_BR, then pt, then the first of pt_*; then the same for `fallback`; else none.
-    Case and `-` do not matter.
-    """
-    listed = [(str(d.get("language", "")).lower().replace("-", "_"), d) for d in definitions]
-    for code in (language, fallback):
-        exact = code.strip().lower().replace("-", "_")
-        base = exact.partition("_")[0]
-        for fits in (exact.__eq__, base.__eq__, lambda have, b=base: have.startswith(f"{b}_")):
-            if base and (found := next((d for have, d in listed if fits(have)), None)):
-                return found
-    return None
 
 
 def is_us_number(phone: str) -> bool:
