@@ -199,7 +199,7 @@ def test_two_campaigns_on_one_account_share_its_rate(tmp_path: Path) -> None:
         moments = [_seconds(entry) for entry in place.seen()]
         assert busiest(moments, 1.0) <= 61  # 2 % for the way from our clock to theirs
         share = (len(moments) - 1) / (max(moments) - min(moments)) / 60
-        assert share >= 0.80  # 0.92 on a machine of one's own, see `make crash`
+        assert share >= 0.85  # 0.94 was measured on a machine with nothing else to do
 
 
 def test_a_minute_rate_holds_across_restarts(tmp_path: Path) -> None:

@@ -13,22 +13,25 @@ from typing import TYPE_CHECKING, Protocol
 
 from wabcast import events as words
 from wabcast.campaign import Campaign, CampaignStatus
-from wabcast.clock import Clock, text
+from wabcast.clock import Clock, parse, text
 from wabcast.delivery import MessageStatus, Settled
 from wabcast.events import PROGRESS_EVERY, Event
+from wabcast.failpoints import failpoint
 from wabcast.recorder import Recorder
 from wabcast.store import campaigns, database, events, ledger
-from wabcast.store.ledger import Cap, Due, Intended
+from wabcast.store.ledger import Due, Intended
+from wabcast.store.reach import Cap, Seen
 
 if TYPE_CHECKING:
-    from wabcast.store.database import Connection
+    from wabcast.store.database import Connection, Row
 
 __all__ = ["Cap", "Control", "Due", "Intended", "Ledger", "SqliteLedger"]
 
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """What the file says of the campaign: may the run go on?"""
+    """What the file says of the campaign: may the run go on? `daily_cap` is what holds now, the
+    account's warm-up reckoned in."""
 
     status: CampaignStatus
     mine: bool
@@ -69,7 +72,8 @@ class Ledger(Protocol):
 
 
 CONTROL = """
-select c.status, c.run_id, c.reason, c.pending, c.queued, a.daily_cap
+select c.status, c.run_id, c.reason, c.pending, c.queued,
+       a.daily_cap, a.ramp, a.first_used_at
   from campaigns c join accounts a on a.id = c.account_id where c.number = :number
 """
 
@@ -101,6 +105,7 @@ class SqliteLedger:
         self._trace = trace
         self._reader: Connection = database.connect(path)
         self._reading = asyncio.Lock()
+        self._seen = Seen()
         self._told = campaign.processed // PROGRESS_EVERY
 
     def close(self) -> None:
@@ -110,9 +115,11 @@ class SqliteLedger:
         now = text(self._clock.micros())
         number, reader = self.campaign.number, self._reader
         async with self._reading:
-            return await asyncio.to_thread(
+            page = await asyncio.to_thread(
                 ledger.due, reader, number, now=now, after=after, limit=limit
             )
+        failpoint("after-due")
+        return page
 
     async def next_due(self) -> str | None:
         async with self._reading:
@@ -120,12 +127,22 @@ class SqliteLedger:
 
     async def intend(self, message: Due, content: str, slot: int, cap: Cap | None) -> Intended:
         number, run = self.campaign.number, self.run
-        at = self._clock.now()
-        return await self._recorder.write(
-            lambda db: ledger.intend(
-                db, message, campaign=number, run=run, content=content, slot=slot, at=at, cap=cap
+
+        def write(db: Connection) -> Intended:
+            # The time is taken inside the transaction: a daily cap counts by its order.
+            return ledger.intend(
+                db,
+                message,
+                campaign=number,
+                run=run,
+                content=content,
+                slot=slot,
+                at=self._clock.now(),
+                cap=cap,
+                seen=self._seen,
             )
-        )
+
+        return await self._recorder.write(write)
 
     async def record(self, message: Due, settled: Settled, attempt: int) -> None:
         at = self._clock.now()
@@ -202,8 +219,17 @@ class SqliteLedger:
             row["reason"],
             row["pending"],
             row["queued"],
-            row["daily_cap"],
+            self._daily_cap(row),
         )
+
+    def _daily_cap(self, row: Row) -> int | None:
+        cap: int | None = row["daily_cap"]
+        if not row["ramp"]:
+            return cap
+        from wabcast.ramp import Ramp
+
+        first = parse(row["first_used_at"]) if row["first_used_at"] else None
+        return Ramp.parse(row["ramp"]).cap(cap, first, self._clock.now())
 
     async def hold(self, holding: str | None) -> None:
         number, run = self.campaign.number, self.run

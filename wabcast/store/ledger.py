@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from wabcast.clock import text, to_micros
 from wabcast.delivery import MessageStatus, Settled
 from wabcast.failpoints import failpoint
+from wabcast.store import reach
+from wabcast.store.reach import Cap, Seen
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -113,19 +114,6 @@ update campaign_messages
  where campaign_id = :campaign and status = 'queued' and run_id is not :run
 """
 
-REACH = """
-select count(*), min(at) from account_reach where account_id = :account and at > :since
-"""
-
-REACHED = """
-select 1 from account_reach where account_id = :account and contact_id = :contact and at > :since
-"""
-
-NOTE_REACH = """
-insert into account_reach (account_id, contact_id, at) values (:account, :contact, :at)
-on conflict (account_id, contact_id) do update set at = excluded.at
-"""
-
 OPT_OUT = """
 update contacts set opted_out_at = :at, opt_out_reason = :reason, updated_at = :at
  where id = :contact and opted_out_at is null
@@ -166,14 +154,6 @@ class Intended:
     until: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Cap:
-    """At most `people` different ones in a rolling 24 hours on an account."""
-
-    account: int
-    people: int
-
-
 def due(
     db: Connection, campaign: int, *, now: str, after: tuple[str, int], limit: int
 ) -> list[Due]:
@@ -186,7 +166,6 @@ def due(
         "limit": limit,
     }
     rows = db.execute(DUE, wanted).fetchall()
-    failpoint("after-due")
     return [
         Due(
             row["id"],
@@ -226,6 +205,7 @@ def intend(
     slot: int,
     at: datetime,
     cap: Cap | None = None,
+    seen: Seen | None = None,
 ) -> Intended:
     """Commit to sending `message`: after this it may be on the wire. `slot` is when it leaves.
 
@@ -233,7 +213,7 @@ def intend(
     """
     held = {"campaign": campaign, "run": run}
     if cap is not None:
-        full = _capped(db, cap, message.contact_id, at)
+        full = reach.full(db, cap, message.contact_id, at, seen or Seen())
         if full is not None:
             return Intended(Told.CAPPED, until=full)
     marks = {
@@ -247,10 +227,7 @@ def intend(
     if row is not None:
         db.execute(MARK_SLOT, {"campaign": campaign, "slot": slot})
         if cap is not None:
-            db.execute(
-                NOTE_REACH,
-                {"account": cap.account, "contact": message.contact_id, "at": text(at)},
-            )
+            reach.note(db, cap.account, message.contact_id, at)
         return Intended(Told.INTENDED, attempt=row[0])
     if db.execute(HOLDS, held).fetchone() is None:
         return Intended(Told.STOPPED)
@@ -259,19 +236,6 @@ def intend(
         return Intended(Told.GONE)
     skip(db, message.id, campaign=campaign, run=run, code="barred", reason=barred[0])
     return Intended(Told.SKIPPED)
-
-
-def _capped(db: Connection, cap: Cap, contact: int, at: datetime) -> str | None:
-    """When the cap has room again, or None where it has now (UTC text)."""
-    window = {"account": cap.account, "since": text(at - timedelta(days=1))}
-    if db.execute(REACHED, {**window, "contact": contact}).fetchone():
-        return None
-    people, oldest = db.execute(REACH, window).fetchone()
-    if people < cap.people:
-        return None
-    from wabcast.clock import parse
-
-    return text(parse(oldest) + timedelta(days=1, milliseconds=1))
 
 
 def skip(db: Connection, message: int, *, campaign: int, run: str, code: str, reason: str) -> None:
