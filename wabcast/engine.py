@@ -68,6 +68,7 @@ class Plan:
     concurrency: int
     not_after: datetime | None = None
     cap_account: int | None = None
+    put_off: str = "next attempt due"
     quiet: Quiet = lambda _message, _now: timedelta(0)
     attended: bool = True
     retry: Retry = field(default_factory=Retry)
@@ -171,7 +172,7 @@ class Run:
                 earliest = await self._ledger.next_due()
                 if earliest is None:
                     break
-                await self._wait(parse(earliest) - self._clock.now(), "next attempt due")
+                await self._wait(parse(earliest) - self._clock.now(), self.plan.put_off)
         for _ in range(self.plan.concurrency):
             await self._queue.put(None)
 
@@ -185,9 +186,7 @@ class Run:
         limit = self.plan.not_after
         if limit is None or self._clock.now() <= limit:
             return False
-        await self._ledger.expire(f"not sent before {text(limit)}")
-        self.plan.not_after = None
-        return True
+        return bool(await self._ledger.expire(f"not sent before {text(limit)}"))
 
     async def _closed(self) -> bool:
         """Wait while nothing may go to anybody; True where that took time."""
@@ -204,11 +203,14 @@ class Run:
             self.stop(f"{why} until {text(until)}", resume_at=text(until))
             return
         self.holding = f"{why} until {text(until)}" if wait > LONG else why
-        deadline = self._clock.micros() + round(wait.total_seconds() * SECOND)
+        length = round(wait.total_seconds() * SECOND)
+        deadline, end = self._clock.micros() + length, self._clock.steady() + length
         try:
-            # Short steps: the clock may be set, the lid may be closed.
-            while not self._stopping.is_set() and self._clock.micros() < deadline:
-                left = (deadline - self._clock.micros()) / SECOND
+            # Short steps: the clock may be set, forward or back, the lid may be closed.
+            while not self._stopping.is_set():
+                left = min(deadline - self._clock.micros(), end - self._clock.steady()) / SECOND
+                if left <= 0:
+                    break
                 with suppress(TimeoutError):
                     async with asyncio.timeout(min(max(left, 0.001), 5.0)):
                         await self._stopping.wait()
@@ -237,6 +239,9 @@ class Run:
         ticket = await self._patiently(self._gate.take())
         if ticket is None:
             return
+        if await self._not_now(message):  # it may have stood at the gate for long
+            self._gate.give_up(ticket)
+            return
         attempt = await self._intend(message, content, ticket)
         if attempt is None:
             self._gate.give_up(ticket)
@@ -264,8 +269,12 @@ class Run:
             return None
 
     async def _not_now(self, message: Due) -> bool:
-        """Put off a person whose own window is closed."""
+        """Put off whoever may get nothing now; who can get it no more is skipped."""
         now = self._clock.now()
+        limit = self.plan.not_after
+        if limit is not None and now > limit:
+            await self._ledger.skip(message, "expired", f"not sent before {text(limit)}")
+            return True
         wait = self.plan.quiet(message, now)
         if wait <= timedelta(0):
             return False
@@ -275,7 +284,7 @@ class Run:
     async def _intend(self, message: Due, content: Mapping[str, Any], ticket: Ticket) -> int | None:
         body = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
         account = self.plan.cap_account
-        cap = Cap(account, self._cap) if account is not None and self._cap else None
+        cap = Cap(account, self._cap) if account is not None else None
         intended = await self._ledger.intend(message, body, ticket.slot, cap)
         match intended.told:
             case Told.INTENDED:

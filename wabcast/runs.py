@@ -21,7 +21,7 @@ from wabcast.gate import AccountGate
 from wabcast.ledger import SqliteLedger
 from wabcast.pacing import Rate
 from wabcast.recorder import Recorder
-from wabcast.store import accounts, campaigns, database, ledger, reports
+from wabcast.store import accounts, campaigns, database, ledger, reach, reports
 
 if TYPE_CHECKING:
     from wabcast.providers.base import Health, Provider
@@ -171,6 +171,7 @@ class Session:
                 now = campaigns.by_number(db, campaign.number)
                 raise refusal(verb, now.name, now.status)
             doubtful = ledger.take_over(db, campaign.number, run_id)
+            reach.mend(db, campaign.account_id, self.clock.now())
         if doubtful:
             self.say(
                 f"{doubtful} of {campaign.name} were on the wire when the last run died: they are "

@@ -161,6 +161,8 @@ def plan_for(campaign: Campaign, *, attended: bool) -> Plan:
     )
     if campaign.windows:
         plan.quiet = _quiet(campaign)
+        if campaign.recipient_timezone:
+            plan.put_off = "outside the recipients' window"
     return plan
 
 
@@ -178,7 +180,7 @@ def _quiet(campaign: Campaign) -> Any:
 
     def quiet(due: Due | None, now: datetime) -> timedelta:
         if not campaign.recipient_timezone:
-            return window.wait(now, home) if due is None else timedelta(0)
+            return window.wait(now, home)
         if due is None:
             return timedelta(0)
         return window.wait_all(now, zones_of(due.phone, due.person["timezone"], home))
