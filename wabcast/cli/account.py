@@ -48,6 +48,10 @@ Cap = Annotated[
     int | None,
     typer.Option(metavar="N", help="How many people a rolling 24 hours may reach (0: no cap)."),
 ]
+RampOption = Annotated[
+    str | None,
+    typer.Option("--ramp", metavar="STEPS", help="Warm-up: people on each day of use, 50/d,100/d."),
+]
 NumberId = Annotated[
     str | None,
     typer.Option(metavar="ID", help="cloud: the number's id, from the app's API setup."),
@@ -90,6 +94,7 @@ def add(
     secret: Secrets = None,
     rate: RateOption = None,
     daily_cap: Cap = None,
+    ramp: RampOption = None,
     phone_number_id: NumberId = None,
     waba_id: WabaId = None,
     token: Token = None,
@@ -117,6 +122,7 @@ def add(
         secrets=_sources(secret, token=token, app_secret=app_secret, verify_token=verify_token),
         rate=_rate(rate),
         daily_cap=_cap(daily_cap),
+        ramp=_ramp(ramp),
     )
     _validate(account)
     with output.open_store() as db:
@@ -213,10 +219,11 @@ def edit(
     secret: Secrets = None,
     unset: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY", help="A setting, a secret, or `rate`, to take away."),
+        typer.Option(metavar="KEY", help="A setting, a secret, `rate` or `ramp`, to take away."),
     ] = None,
     rate: RateOption = None,
     daily_cap: Cap = None,
+    ramp: RampOption = None,
     phone_number_id: NumberId = None,
     waba_id: WabaId = None,
     token: Token = None,
@@ -236,11 +243,11 @@ def edit(
         base_url=base_url,
     )
     secrets = _sources(secret, token=token, app_secret=app_secret, verify_token=verify_token)
-    wanted_rate = _rate(rate)
+    wanted_rate, wanted_ramp = _rate(rate), _ramp(ramp)
     gone = {key.replace("-", "_") for key in unset or ()}
 
     def change(old: Account) -> Account:
-        unknown = gone - {*old.settings, *old.secrets, "rate"}
+        unknown = gone - {*old.settings, *old.secrets, "rate", "ramp"}
         if unknown:
             raise UsageError(
                 f"account {name!r} has no {sorted(unknown)[0]!r} to unset",
@@ -253,6 +260,7 @@ def edit(
             secrets={k: v for k, v in {**old.secrets, **secrets}.items() if k not in gone},
             rate=wanted_rate or (None if "rate" in gone else old.rate),
             daily_cap=old.daily_cap if daily_cap is None else _cap(daily_cap),
+            ramp=wanted_ramp or (None if "ramp" in gone else old.ramp),
         )
         _validate(new)
         return new
@@ -291,6 +299,7 @@ def as_json(account: Account) -> dict[str, Any]:
         "secrets": dict(account.secrets),
         "rate": account.rate,
         "daily_cap": account.daily_cap,
+        "ramp": account.ramp,
         "cooling_until": clock.text(account.cooling_until) if account.cooling_until else None,
         "cooling_reason": account.cooling_reason,
         "halted_reason": account.halted_reason,
@@ -370,6 +379,12 @@ def _rate(text: str | None) -> str | None:
     from wabcast.pacing import Rate
 
     return None if text is None else str(Rate.parse(text))
+
+
+def _ramp(text: str | None) -> str | None:
+    from wabcast.ramp import Ramp
+
+    return None if text is None else str(Ramp.parse(text))
 
 
 def _cap(number: int | None) -> int | None:
