@@ -69,9 +69,11 @@ def lease(db: Connection, account: int, *, holder: str, now: int, usual: Rate = 
     if recent and row["slot_holder"] not in (None, holder):
         next_slot += LATE if shared_until <= now else 0
         shared_until = now + max(rate.period, 2 * SECOND)
-    # A clock that was set back must not stall us for as long as it went.
-    if next_slot > max(now + 10 * rate.spacing + 2 * SECOND, until):
-        next_slot = now + round(rate.spacing) + LATE
+    # A clock that was set back must not stall us for as long as it went. In a cool-down the
+    # slots begin at its end.
+    begins = max(now, until)
+    if next_slot > begins + 10 * rate.spacing + 2 * SECOND:
+        next_slot = begins + round(rate.spacing) + LATE
     shared = shared_until > now
     spacing = rate.guarded_spacing if shared else rate.spacing
     first = max(next_slot, now - CATCH_UP)
