@@ -14,10 +14,10 @@ from wabcast.errors import NotFound, Refused, StoreError
 from wabcast.store import database
 from wabcast.store.database import (
     SCHEMA,
-    _file_system,
     backup,
     connect,
     connect_read_only,
+    file_system,
     immediate,
 )
 
@@ -95,14 +95,14 @@ def test_what_cannot_be_opened_is_a_store_error(tmp_path: Path) -> None:
     ],
 )
 def test_the_file_system_is_that_of_the_nearest_mount(folder: str, kind: str) -> None:
-    assert _file_system(Path(folder), MOUNTS) == kind
+    assert file_system(Path(folder), MOUNTS) == kind
 
 
 def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def mounted(folder: Path) -> str:
-        return _file_system(folder, f"nas:/x {tmp_path} nfs4 rw 0 0\n")
+        return file_system(folder, f"nas:/x {tmp_path} nfs4 rw 0 0\n")
 
-    monkeypatch.setattr(database, "_file_system", mounted)
+    monkeypatch.setattr(database, "file_system", mounted)
     with pytest.raises(Refused, match="nfs4"):
         connect(tmp_path / "not yet there" / "w.db")
     assert not (tmp_path / "not yet there").exists()

@@ -135,7 +135,7 @@ def _clock(path: Path) -> Iterator[Finding]:
 
 
 def _file(path: Path) -> Iterator[Finding]:
-    from wabcast.store.database import NETWORK_FILE_SYSTEMS, _file_system
+    from wabcast.store.database import NETWORK_FILE_SYSTEMS, file_system
 
     if not path.exists():
         yield Finding(
@@ -159,7 +159,7 @@ def _file(path: Path) -> Iterator[Finding]:
         yield Finding(
             "file", Level.FAIL, f"{path} or its folder cannot be written", "check who owns them"
         )
-    kind = _file_system(path.absolute().parent.resolve())
+    kind = file_system(path.absolute().parent.resolve())
     if kind in NETWORK_FILE_SYSTEMS:
         yield Finding(
             "file",

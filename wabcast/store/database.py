@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +30,9 @@ BUSY_SECONDS = 30.0
 NETWORK_FILE_SYSTEMS = frozenset(
     ("nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "9p", "ceph", "glusterfs", "lustre")
 ) | {"beegfs", "davfs", "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "fuse.rclone"}
+
+Tell = Callable[[int, int], None]
+"""Hears how far a copy has come: pages done, pages in all."""
 
 DatabaseError = sqlite.DatabaseError
 OperationalError = sqlite.OperationalError
@@ -91,20 +94,42 @@ def is_busy(exc: BaseException) -> bool:
     )
 
 
-def backup(db: Connection, target: Path) -> None:
-    """Copy the live database to `target`, whole or not at all."""
+def is_damaged(exc: BaseException) -> bool:
+    """Whether SQLite says that the file is broken or no database; no retry would help."""
+    name = str(getattr(exc, "sqlite_errorname", ""))
+    return name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+
+
+def backup(db: Connection, target: Path, tell: Tell = lambda _done, _total: None) -> None:
+    """Copy the live database to `target`, whole or not at all; `tell` hears of the pages."""
     part = target.with_name(target.name + ".part")
     part.unlink(missing_ok=True)
     os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    copy = sqlite.connect(str(part))
+    copy = sqlite.connect(str(part), isolation_level=None)
     try:
-        db.backup(copy, pages=2000)
+        copy_pages(db, copy, tell)
         failpoint("in-backup")
     finally:
         copy.close()
     with part.open("rb") as file:
         os.fsync(file.fileno())
     part.replace(target)
+
+
+def copy_pages(source: Connection, target: Connection, tell: Tell) -> None:
+    """Make `target` what `source` is now, in one transaction of `target`.
+
+    The snapshot is held for as long as it takes: without it every commit of another process
+    would make SQLite begin again, for ever on a busy file.
+    """
+    source.execute("begin")
+    try:
+        source.execute("select 1 from sqlite_schema limit 1").fetchall()
+        source.backup(
+            target, pages=2000, progress=lambda _status, left, total: tell(total - left, total)
+        )
+    finally:
+        source.execute("rollback")
 
 
 def _open(path: Path, busy_seconds: float) -> Connection:
@@ -120,6 +145,8 @@ def _open(path: Path, busy_seconds: float) -> Connection:
         db.execute("pragma synchronous = full")
         db.execute("pragma cache_size = -16000")
     except sqlite.DatabaseError as exc:
+        if is_damaged(exc):
+            raise
         raise StoreError(
             f"cannot use the database {path}: {exc}",
             hint="`wabcast db check` looks at it; a backup made by `db backup` can replace it",
@@ -194,6 +221,8 @@ def _named_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite.DatabaseError as exc:
+        if is_damaged(exc):
+            raise
         raise StoreError(
             f"cannot write the database {path}: {exc}",
             hint="check free space and permissions, then run the same command again",
@@ -205,7 +234,7 @@ def _refuse_network(path: Path) -> None:
     folder = path.absolute().parent
     while not folder.exists():
         folder = folder.parent
-    kind = _file_system(folder.resolve())
+    kind = file_system(folder.resolve())
     if kind in NETWORK_FILE_SYSTEMS:
         raise Refused(
             f"{path} is on a network file system ({kind}), where SQLite loses data",
@@ -213,7 +242,7 @@ def _refuse_network(path: Path) -> None:
         )
 
 
-def _file_system(folder: Path, mounts: str | None = None) -> str:
+def file_system(folder: Path, mounts: str | None = None) -> str:
     """The type of the file system that holds `folder`, "" where nobody says (not Linux)."""
     if mounts is None:
         try:
