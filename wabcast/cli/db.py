@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wabcast.cli import Verbs, output
 from wabcast.errors import Exit, Refused, UsageError
+
+if TYPE_CHECKING:
+    from wabcast.store.restore import Restored
 
 app = Verbs(
     "The database file: where it is, whether it is sound, copies of it.",
@@ -71,12 +74,71 @@ def backup(
         if target.samefile(source):
             raise Refused(f"{target} is the database itself", hint="name another file")
         output.confirm(f"{target} exists. Overwrite it?", yes=yes)
-    with output.open_store() as db:
-        database.backup(db, target)
+    with output.open_store() as db, output.progress("copying pages") as bar:
+        database.backup(db, target, bar.update)
     size = target.stat().st_size
     output.note(f"copied {size:,} bytes to {target}")
     if output.options().json:
         output.emit({"path": str(target.absolute()), "bytes": size})
+
+
+@app.verb("restore", json=True, examples="wabcast db restore /backup/wabcast-monday.db")
+def restore(
+    file: Annotated[str, typer.Argument(help="A copy made by `db backup`.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Put a copy in the place of the database: nothing leaves until you resume a campaign."""
+    from contextlib import ExitStack
+
+    from wabcast import locks
+    from wabcast.clock import Clock, text
+    from wabcast.store import restore as work
+
+    source, path = Path(file).expanduser(), output.options().db
+    if path.exists() and source.exists() and source.samefile(path):
+        raise Refused(f"{source} is the database itself", hint="name a copy of it")
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    part = path.with_name(path.name + ".restoring")
+    at = text(Clock().micros())
+    try:
+        with output.progress("copying pages") as bar:
+            work.take(source, part, bar.update)
+        if path.exists():
+            output.confirm(f"Put {source} in the place of {path}?", yes=yes)
+        with ExitStack() as stack:
+            for campaign in work.unfinished(path):
+                stack.enter_context(locks.held(path, campaign))
+            current = path if path.exists() else None
+            done = work.calm(part, current, f"restored from {source.name}", at=at)
+            before = work.put(part, path)
+    finally:
+        for left in ("", "-wal", "-shm"):
+            part.with_name(part.name + left).unlink(missing_ok=True)
+    _tell_restored(path, before, done)
+    if output.options().json:
+        told = {"paused": done.paused, "in_doubt": done.queued, "known_since": done.since}
+        kept = None if before is None else str(before.absolute())
+        output.emit({"path": str(path.absolute()), "before": kept, **told})
+
+
+def _tell_restored(path: Path, before: Path | None, done: Restored) -> None:
+    kept = "" if before is None else f"; the old one is {before}"
+    output.note(f"{path} is restored{kept}")
+    if done.paused:
+        names = ", ".join(done.paused[:5]) + (" ..." if len(done.paused) > 5 else "")
+        output.warn(f"paused, nothing leaves until you resume them: {names}")
+    if done.queued:
+        output.warn(
+            f"{done.queued:,} were on the wire and are in doubt: receipts settle them, or you: "
+            "wabcast campaign settle NAME --as sent|failed|pending"
+        )
+    if done.since:
+        output.note(f"{done.since:,} had left after the copy was made, and are not sent again")
+    if done.paused and not done.compared:
+        output.warn(
+            "what was sent after the copy was made is owed again, and would be sent twice: "
+            "look before you resume"
+        )
 
 
 @app.verb("vacuum", json=True)
