@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from wabcast import template
+from wabcast import content, template
 from wabcast.audience import Audience
 from wabcast.campaign import Campaign, Priority
 from wabcast.clock import Clock, parse, text
@@ -94,7 +94,9 @@ def create(db: Connection, name: str, draft: Draft, clock: Clock) -> Campaign:
     }
     row.pop("audience")
     with immediate(db):
-        return campaigns.create(db, row, draft.audience, at=text(clock.micros()))
+        campaign = campaigns.create(db, row, draft.audience, at=text(clock.micros()))
+        content.check(content.load(db, campaign))
+    return campaign
 
 
 def edit(
@@ -118,6 +120,7 @@ def edit(
         campaign = campaigns.edit(db, campaign, changes, at=at)
         if audience is not None:
             campaign = campaigns.refresh(db, campaign, at=at)
+        content.check(content.load(db, campaign))
     return campaign
 
 
@@ -198,12 +201,6 @@ def _check(row: Mapping[str, Any]) -> None:
         )
     if row["not_after"]:
         parse(row["not_after"])
-    template.compile(
-        row["content"],
-        trusted=True,
-        constants=row["variables"],
-        missing=template.Missing(row["missing"]),
-    )
 
 
 def _check_name(name: str) -> None:

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wabcast import due, locks, wiring
+from wabcast import content, due, locks, wiring
 from wabcast.campaign import LIFECYCLE, Campaign, CampaignStatus, refusal
 from wabcast.clock import Clock, text
 from wabcast.engine import Ending, Run
-from wabcast.errors import Busy, Exit, Refused, WabcastError
+from wabcast.engine import Say as SayTo
+from wabcast.errors import BadContent, Busy, Exit, Refused, WabcastError
 from wabcast.gate import AccountGate
 from wabcast.ledger import SqliteLedger
 from wabcast.pacing import Rate
@@ -106,12 +107,12 @@ class Session:
                 verb = self._verb(campaign, verb)
                 account = accounts.get(db, campaign.account)
                 provider = await self._provider(account)
-                await self._ready(provider, account, campaign, verb, db)
+                say = await self._ready(provider, account, campaign, verb, db)
                 run_id = self.clock.new_run_id()
                 campaign = self._claim(db, campaign, verb, run_id, unasked=unasked)
             finally:
                 db.close()
-            return await self._run(campaign, run_id, account, provider)
+            return await self._run(campaign, run_id, account, provider, say)
 
     async def _ready(
         self,
@@ -120,12 +121,30 @@ class Session:
         campaign: Campaign,
         verb: str,
         db: Connection,
-    ) -> None:
-        """Refuse what cannot go well, before anything is sent."""
+    ) -> SayTo:
+        """Refuse what cannot go well, before anything is sent; what is said to each person."""
+        loaded = await content.refresh(db, campaign, provider, self.clock)
+        content.check(loaded)
         if verb == "start" or campaign.started_at is None:
-            problems = reports.unsayable(db, campaign, wiring.renderer(campaign))
-            if problems and campaign.missing == "refuse":
-                raise problems.refusal(campaign.name)
+            await self._check_everybody(provider, campaign, loaded, db)
+        await self._check_account(provider, account)
+        return content.renderer(await content.upload_all(loaded, provider, db, self.clock))
+
+    async def _check_everybody(
+        self, provider: Provider, campaign: Campaign, loaded: content.Loaded, db: Connection
+    ) -> None:
+        if lost := await content.unreachable(loaded, provider):
+            raise BadContent("; ".join(lost), hint="nothing was sent; mend the link and try again")
+        # In a thread: other campaigns of this process go on meanwhile.
+        problems = await asyncio.to_thread(
+            reports.unsayable, db, campaign, content.renderer(loaded)
+        )
+        if problems and campaign.missing == "refuse":
+            raise problems.refusal(campaign.name)
+        for warning in content.warnings(db, loaded):
+            self.say(warning)
+
+    async def _check_account(self, provider: Provider, account: accounts.Account) -> None:
         health = await provider.check()
         if health.ok:
             return
@@ -181,7 +200,12 @@ class Session:
         return campaigns.by_number(db, campaign.number)
 
     async def _run(
-        self, campaign: Campaign, run_id: str, account: accounts.Account, provider: Provider
+        self,
+        campaign: Campaign,
+        run_id: str,
+        account: accounts.Account,
+        provider: Provider,
+        say: SayTo,
     ) -> Ending:
         recorder, clock = self.recorder, self.clock
         store = SqliteLedger(campaign, run_id, recorder, self.path, clock, trace=self.trace)
@@ -199,7 +223,7 @@ class Session:
             ledger=store,
             gate=wiring.gate_for(campaign, gate, recorder, clock),
             provider=provider,
-            say=wiring.renderer(campaign),
+            say=say,
             clock=clock,
         )
         self.runs[campaign.number] = run

@@ -6,14 +6,13 @@ account's provider is, or where its secrets are.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from wabcast.clock import Clock, parse
-from wabcast.errors import BadContent, UsageError
+from wabcast.errors import UsageError
 from wabcast.pacing import Rate
 
 if TYPE_CHECKING:
@@ -21,12 +20,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from wabcast.campaign import Campaign
-    from wabcast.engine import Plan, Say
+    from wabcast.engine import Plan
     from wabcast.gate import AccountGate, Gate
     from wabcast.providers.base import Provider
     from wabcast.recorder import Recorder
     from wabcast.store.accounts import Account
-    from wabcast.store.database import Row
     from wabcast.webhooks import Webhooks
 
 BUILT_IN = {
@@ -69,54 +67,6 @@ def provider_for(account: Account, *, concurrency: int = 10) -> Provider:
     secrets = {key: resolve(source) for key, source in account.secrets.items()}
     build: Callable[..., Provider] = provider_class(account.provider)
     return build(Settings(account.name, account.settings), secrets, concurrency=concurrency)
-
-
-def variables_of(person: Row) -> Mapping[str, str]:
-    """What a template may say of a person: a row with the columns of `contacts`."""
-    from wabcast.contacts import Contact, variables
-
-    attributes = person["attributes"]
-    return variables(
-        Contact(
-            phone=person["phone"],
-            first_name=person["first_name"],
-            last_name=person["last_name"],
-            name=person["name"],
-            email=person["email"],
-            company=person["company"],
-            language=person["language"],
-            timezone=person["timezone"],
-            attributes=json.loads(attributes) if attributes != "{}" else {},
-        )
-    )
-
-
-def renderer(campaign: Campaign) -> Say:
-    """What the campaign says to one person; raises `Unsayable` for those it cannot."""
-    from wabcast import message, template
-    from wabcast.delivery import Unsayable
-    from wabcast.ledger import Due
-
-    missing = template.Missing(campaign.missing)
-    compiled = template.compile(
-        campaign.content, trusted=True, constants=campaign.variables, missing=missing
-    )
-
-    def say(due: Due) -> Mapping[str, Any]:
-        try:
-            body = compiled.render(variables_of(due.person))
-        except template.MissingNames as exc:
-            reason = f"no value for {', '.join(exc.names)}"
-            skip = missing is template.Missing.SKIP
-            raise Unsayable("missing", reason, skip=skip) from exc
-        except BadContent as exc:
-            raise Unsayable("content", exc.message) from exc
-        wrong = message.problems(body)
-        if wrong:
-            raise Unsayable("content", "; ".join(wrong))
-        return body
-
-    return say
 
 
 def jitter_of(text: str) -> tuple[float, float]:

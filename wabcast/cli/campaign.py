@@ -1,6 +1,7 @@
 """`wabcast campaign`: the noun. Its verbs stand in the modules beside this one.
 
-`campaign_draft` makes and changes campaigns, `campaign_look` reads them, `campaign_run` sends,
+`campaign_draft` makes and changes campaigns, `campaign_look` reads them, `campaign_check` says
+whether one is ready, `campaign_run` sends,
 `campaign_control` is what another terminal does to a run.
 """
 
@@ -11,7 +12,15 @@ from wabcast.cli.campaign_app import app
 # Importing them hangs their verbs on `app`, in the order of the help.
 from wabcast.cli import campaign_draft  # isort: skip
 from wabcast.cli import campaign_look  # isort: skip
+from wabcast.cli import campaign_check  # isort: skip
 from wabcast.cli import campaign_run  # isort: skip
 from wabcast.cli import campaign_control  # isort: skip
 
-__all__ = ["app", "campaign_control", "campaign_draft", "campaign_look", "campaign_run"]
+__all__ = [
+    "app",
+    "campaign_check",
+    "campaign_control",
+    "campaign_draft",
+    "campaign_look",
+    "campaign_run",
+]

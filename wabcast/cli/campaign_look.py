@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from wabcast.cli import output
 from wabcast.cli.campaign_app import Name, app, show
-from wabcast.errors import Exit, NotFound, Refused, UsageError
+from wabcast.errors import Exit, NotFound, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from wabcast.campaign import Campaign
-    from wabcast.providers.base import Health
-    from wabcast.store.accounts import Account
     from wabcast.store.database import Connection, Row
-    from wabcast.store.reports import Problems
 
 
 @app.verb("list", json=True)
@@ -125,182 +121,6 @@ def _owed(db: Connection, campaign: Campaign, count: int, phone: str | None) -> 
                 left -= 1
                 yield due
         after = (page[-1].due_at, page[-1].id)
-
-
-@app.verb("check", json=True, examples="wabcast campaign check spring && echo ready")
-def check(name: Name) -> Exit:
-    """Render and check every recipient and the account; sends nothing. 0 ready, 5 not."""
-    return report_readiness(name)
-
-
-def report_readiness(name: str) -> Exit:
-    """Say whether a campaign could start now, how long it would take, and what binds."""
-    import asyncio
-
-    from wabcast import content
-    from wabcast.store import accounts, campaigns, reports
-
-    with output.open_store() as db:
-        campaign = campaigns.get(db, name)
-        account = accounts.get(db, campaign.account)
-        loaded = content.load(db, campaign)
-        with output.progress("checking", campaign.pending) as bar:
-            problems = reports.unsayable(db, campaign, content.renderer(loaded), tick=bar.advance)
-    health = asyncio.run(_ask(account))
-    startable = campaign.status in ("draft", "scheduled", "paused", "running")
-    ready = health.ok and startable and not (problems and campaign.missing == "refuse")
-    seconds, binds = limits(campaign, account)
-    told = {
-        "name": campaign.name,
-        "ready": ready,
-        "status": str(campaign.status),
-        "recipients": campaign.total_recipients,
-        "pending": campaign.pending,
-        "problems": [{"phone": phone, "reason": reason} for phone, reason in problems.examples],
-        "problem_count": problems.count,
-        "reasons": dict(problems.reasons.most_common(20)),
-        "account": {"name": account.name, "ok": health.ok, "problems": list(health.problems)},
-        "takes_seconds": round(seconds, 1),
-        "limit": binds,
-    }
-    if output.options().json:
-        output.emit(told)
-    else:
-        _print_readiness(campaign, problems, health, account, ready=ready, startable=startable)
-    return Exit.DONE if ready else Exit.REFUSED
-
-
-def _print_readiness(
-    campaign: Campaign,
-    problems: Problems,
-    health: Health,
-    account: Account,
-    *,
-    ready: bool,
-    startable: bool,
-) -> None:
-    output.line(f"{campaign.name}: {campaign.pending:,} people, {how_long(campaign, account)}")
-    if problems:
-        fate = {"refuse": "the start is refused", "skip": "they are skipped"}.get(
-            campaign.missing, "they fail"
-        )
-        output.line(f"{problems.count:,} cannot be told ({fate}):")
-        output.table(
-            ("phone", "reason"), problems.examples, title="" if problems.count <= 20 else "first 20"
-        )
-    if not health.ok:
-        output.line(f"account {account.name} cannot send: {health.status}")
-    for problem in health.problems:
-        output.line(f"  {problem}")
-    if not startable:
-        output.line(f"it is {campaign.status}")
-    output.line("ready" if ready else "not ready")
-
-
-async def _ask(account: Account) -> Health:
-    from wabcast import wiring
-
-    provider = wiring.provider_for(account)
-    try:
-        return await provider.check()
-    finally:
-        await provider.aclose()
-
-
-def limits(campaign: Campaign, account: Account) -> tuple[float, str]:
-    """How many seconds what is pending will take, and which limit binds."""
-    from wabcast import wiring
-    from wabcast.pacing import Rate, estimate
-
-    usual = wiring.provider_class(account.provider).default_rate
-    own = Rate.parse(campaign.rate)
-    joint = Rate.parse(account.rate or usual or "max")
-    delay = timedelta(milliseconds=campaign.batch_delay)
-    size = campaign.batch_size
-    pending = campaign.pending
-    mine = estimate(own, pending, batch_size=size, batch_delay=delay).total_seconds()
-    theirs = estimate(joint, pending, batch_size=size, batch_delay=delay).total_seconds()
-    pauses = delay.total_seconds() * (max(pending - 1, 0) // size)
-    low, high = wiring.jitter_of(campaign.jitter)
-    jitter = (low + high) / 2 * pending
-    seconds = max(mine, theirs, jitter + pauses)
-    if pauses * 2 > seconds:
-        return seconds, f"the pause of {delay.total_seconds():g} s between batches of {size}"
-    if jitter + pauses >= max(mine, theirs) and jitter:
-        return seconds, f"the jitter of {campaign.jitter}"
-    if theirs > mine:
-        return seconds, f"the account's rate of {joint}"
-    if own.unlimited:
-        return seconds, "nothing but the provider"
-    return seconds, f"the campaign's rate of {own}"
-
-
-def how_long(campaign: Campaign, account: Account | None = None) -> str:
-    """`about 15 min (bound by the campaign's rate of 20/m), until 14:05`."""
-    from wabcast.cli.bar import span
-    from wabcast.clock import Clock
-    from wabcast.store import accounts
-
-    if account is None:
-        with output.open_store() as db:
-            account = accounts.get(db, campaign.account)
-    seconds, binds = limits(campaign, account)
-    until = (Clock().now() + timedelta(seconds=seconds)).astimezone(output.zone())
-    text = f"about {span(seconds)} (bound by {binds}), until {until:%Y-%m-%d %H:%M}"
-    if campaign.windows:
-        text += f", only {campaign.windows}"
-    return text
-
-
-@app.verb("test", json=True, examples="wabcast campaign test spring --to +491713920001")
-def test(
-    name: Name,
-    to: Annotated[str, typer.Option(metavar="PHONE", help="Who gets it; need not be a contact.")],
-) -> Exit:
-    """Send one message of the campaign to one number; the campaign does not count it."""
-    import asyncio
-
-    from wabcast import content, phones
-    from wabcast.delivery import Accepted, Unsayable
-    from wabcast.message import Message
-    from wabcast.store import accounts, campaigns
-
-    try:
-        number = phones.parse(to)
-    except phones.BadPhone as exc:
-        raise UsageError(f"--to {to}: {exc.reason}") from exc
-    with output.open_store() as db:
-        campaign = campaigns.get(db, name)
-        account = accounts.get(db, campaign.account)
-        loaded = content.load(db, campaign)
-        try:
-            body = content.say_to(db, loaded, number)
-        except Unsayable as exc:
-            raise Refused(f"{number} cannot be told: {exc.reason}", hint="add the contact") from exc
-
-    async def send() -> Any:
-        from wabcast import wiring
-
-        provider = wiring.provider_for(account)
-        try:
-            return await provider.send(Message(number, body, f"wabcast-test:{campaign.id}"))
-        finally:
-            await provider.aclose()
-
-    verdict = asyncio.run(send())
-    accepted = isinstance(verdict, Accepted)
-    told: dict[str, Any] = {"phone": number, "accepted": accepted, "message": body}
-    if accepted:
-        told["whatsapp_message_id"] = verdict.message_id
-    else:
-        told |= {"code": verdict.code, "reason": verdict.reason}
-    if output.options().json:
-        output.emit(told)
-    elif accepted:
-        output.line(f"accepted: {verdict.message_id}")
-    else:
-        output.line(f"not accepted: {verdict.code} {verdict.reason}")
-    return Exit.DONE if accepted else Exit.SOME_FAILED
 
 
 @app.verb(

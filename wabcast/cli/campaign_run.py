@@ -45,7 +45,7 @@ def start(
 ) -> Exit:
     """Send now, in the foreground. Also goes on with one whose process died."""
     if dry_run:
-        from wabcast.cli.campaign_look import report_readiness
+        from wabcast.cli.campaign_check import report_readiness
 
         return worst([report_readiness(name) for name in names])
     return _go(names, "start", parallel=parallel, yes=yes, trace=trace)
@@ -96,7 +96,7 @@ def _ask(chosen: Sequence[Campaign], verb: str, *, yes: bool) -> None:
 
     if yes or not (sys.stdin and sys.stdin.isatty() and sys.stderr and sys.stderr.isatty()):
         return
-    from wabcast.cli.campaign_look import how_long
+    from wabcast.cli.campaign_check import how_long
 
     for campaign in chosen:
         if campaign.status not in LIFECYCLE[verb][0] | {CampaignStatus.RUNNING}:

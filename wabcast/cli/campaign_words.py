@@ -46,14 +46,16 @@ def content(
         raise UsageError("say it once", hint="one of --text, --message and --template")
     if (lang or params) and template is None:
         raise UsageError("--lang and --param go with --template", hint="--template NAME")
+    from wabcast import media
     from wabcast import message as messages
 
     if text is not None:
         return messages.text(_read(text, "--text") if text == "-" else text)
     if message is not None:
         body = messages.parse_yaml(_read(message, "--message"), message)
-        messages.check(body)
-        return body
+        # Where the file is, so that cron finds the pictures too.
+        folder = Path.cwd() if message == "-" else Path(message).absolute().parent
+        return media.in_folder(body, str(folder))
     if template is not None:
         from wabcast.cli.pairs import pairs
         from wabcast.store import templates

@@ -1,0 +1,231 @@
+"""Before a campaign starts: is it ready, how long will it take, how does one message look."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from wabcast.cli import output
+from wabcast.cli.campaign_app import Name, app
+from wabcast.errors import Exit, Refused, UsageError
+
+if TYPE_CHECKING:
+    from wabcast.campaign import Campaign
+    from wabcast.delivery import Verdict
+    from wabcast.providers.base import Health
+    from wabcast.store.accounts import Account
+    from wabcast.store.database import Connection
+    from wabcast.store.reports import Problems
+
+
+@app.verb("check", json=True, examples="wabcast campaign check spring && echo ready")
+def check(name: Name) -> Exit:
+    """Render and check every recipient and the account; sends nothing. 0 ready, 5 not."""
+    return report_readiness(name)
+
+
+def report_readiness(name: str) -> Exit:
+    """Say whether a campaign could start now, how long it would take, and what binds."""
+    from wabcast.cli.campaign_run import run_loop
+    from wabcast.store import accounts, campaigns
+
+    with output.open_store() as db:
+        campaign = campaigns.get(db, name)
+        account = accounts.get(db, campaign.account)
+        found = run_loop(_look(db, campaign, account))
+    seconds, binds = limits(campaign, account)
+    told = {
+        "name": campaign.name,
+        "ready": found.ready,
+        "status": str(campaign.status),
+        "recipients": campaign.total_recipients,
+        "pending": campaign.pending,
+        "content": found.content,
+        "warnings": found.warnings,
+        "problems": [{"phone": phone, "reason": reason} for phone, reason in found.people.examples],
+        "problem_count": found.people.count,
+        "reasons": dict(found.people.reasons.most_common(20)),
+        "account": {
+            "name": account.name,
+            "ok": found.health.ok,
+            "problems": list(found.health.problems),
+        },
+        "takes_seconds": round(seconds, 1),
+        "limit": binds,
+    }
+    if output.options().json:
+        output.emit(told)
+    else:
+        _print(campaign, account, found)
+    return Exit.DONE if found.ready else Exit.REFUSED
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What stands in the way: for everybody (`content`), for some people, of the account."""
+
+    startable: bool
+    refuses: bool
+    content: list[str]
+    warnings: list[str]
+    people: Problems
+    health: Health
+
+    @property
+    def ready(self) -> bool:
+        told = self.startable and self.health.ok and not self.content
+        return told and not (self.people and self.refuses)
+
+
+async def _look(db: Connection, campaign: Campaign, account: Account) -> _Found:
+    from wabcast import content, wiring
+    from wabcast.campaign import FINISHED
+    from wabcast.clock import Clock
+    from wabcast.store import reports
+
+    provider = wiring.provider_for(account)
+    try:
+        loaded = await content.refresh(db, campaign, provider, Clock())
+        wrong = content.problems(loaded)
+        wrong += await content.unreachable(loaded, provider)
+        people = reports.Problems()
+        if not wrong:
+            with output.progress("checking", campaign.pending) as bar:
+                say = content.renderer(loaded)
+                people = reports.unsayable(db, campaign, say, tick=bar.advance)
+        return _Found(
+            startable=campaign.status not in FINISHED,
+            refuses=campaign.missing == "refuse",
+            content=wrong,
+            warnings=content.warnings(db, loaded),
+            people=people,
+            health=await provider.check(),
+        )
+    finally:
+        await provider.aclose()
+
+
+def _print(campaign: Campaign, account: Account, found: _Found) -> None:
+    output.line(f"{campaign.name}: {campaign.pending:,} people, {how_long(campaign, account)}")
+    for problem in found.content:
+        output.line(f"for everybody: {problem}")
+    for warning in found.warnings:
+        output.warn(warning)
+    if found.people:
+        fate = {"refuse": "the start is refused", "skip": "they are skipped"}.get(
+            campaign.missing, "they fail"
+        )
+        output.line(f"{found.people.count:,} cannot be told ({fate}):")
+        title = "" if found.people.count <= len(found.people.examples) else "the first of them"
+        output.table(("phone", "reason"), found.people.examples, title=title)
+    if not found.health.ok:
+        output.line(f"account {account.name} cannot send: {found.health.status}")
+    for problem in found.health.problems:
+        output.line(f"  {problem}")
+    if not found.startable:
+        output.line(f"it is {campaign.status}")
+    output.line("ready" if found.ready else "not ready")
+
+
+def limits(campaign: Campaign, account: Account) -> tuple[float, str]:
+    """How many seconds what is pending will take, and which limit binds."""
+    from wabcast import wiring
+    from wabcast.pacing import Rate, estimate
+
+    usual = wiring.provider_class(account.provider).default_rate
+    own = Rate.parse(campaign.rate)
+    joint = Rate.parse(account.rate or usual or "max")
+    delay = timedelta(milliseconds=campaign.batch_delay)
+    size = campaign.batch_size
+    pending = campaign.pending
+    mine = estimate(own, pending, batch_size=size, batch_delay=delay).total_seconds()
+    theirs = estimate(joint, pending, batch_size=size, batch_delay=delay).total_seconds()
+    pauses = delay.total_seconds() * (max(pending - 1, 0) // size)
+    low, high = wiring.jitter_of(campaign.jitter)
+    jitter = (low + high) / 2 * pending
+    seconds = max(mine, theirs, jitter + pauses)
+    if pauses * 2 > seconds:
+        return seconds, f"the pause of {delay.total_seconds():g} s between batches of {size}"
+    if jitter + pauses >= max(mine, theirs) and jitter:
+        return seconds, f"the jitter of {campaign.jitter}"
+    if theirs > mine:
+        return seconds, f"the account's rate of {joint}"
+    if own.unlimited:
+        return seconds, "nothing but the provider"
+    return seconds, f"the campaign's rate of {own}"
+
+
+def how_long(campaign: Campaign, account: Account | None = None) -> str:
+    """`about 15 min (bound by the campaign's rate of 20/m), until 14:05`."""
+    from wabcast.cli.bar import span
+    from wabcast.clock import Clock
+    from wabcast.store import accounts
+
+    if account is None:
+        with output.open_store() as db:
+            account = accounts.get(db, campaign.account)
+    seconds, binds = limits(campaign, account)
+    until = (Clock().now() + timedelta(seconds=seconds)).astimezone(output.zone())
+    text = f"about {span(seconds)} (bound by {binds}), until {until:%Y-%m-%d %H:%M}"
+    if campaign.windows:
+        text += f", only {campaign.windows}"
+    return text
+
+
+@app.verb("test", json=True, examples="wabcast campaign test spring --to +491713920001")
+def test(
+    name: Name,
+    to: Annotated[str, typer.Option(metavar="PHONE", help="Who gets it; need not be a contact.")],
+) -> Exit:
+    """Send one message of the campaign to one number; the campaign does not count it."""
+    from wabcast import phones
+    from wabcast.cli.campaign_run import run_loop
+    from wabcast.delivery import Accepted
+    from wabcast.store import accounts, campaigns
+
+    try:
+        number = phones.parse(to)
+    except phones.BadPhone as exc:
+        raise UsageError(f"--to {to}: {exc.reason}") from exc
+    with output.open_store() as db:
+        campaign = campaigns.get(db, name)
+        account = accounts.get(db, campaign.account)
+        body, verdict = run_loop(_send(db, campaign, account, number))
+    told: dict[str, Any] = {"phone": number, "accepted": False, "message": body}
+    match verdict:
+        case Accepted(message_id):
+            told |= {"accepted": True, "whatsapp_message_id": message_id}
+            line = f"accepted: {message_id}"
+        case _:
+            told |= {"code": verdict.code, "reason": verdict.reason}
+            line = f"not accepted: {verdict.code} {verdict.reason}"
+    if output.options().json:
+        output.emit(told)
+    else:
+        output.line(line)
+    return Exit.DONE if told["accepted"] else Exit.SOME_FAILED
+
+
+async def _send(
+    db: Connection, campaign: Campaign, account: Account, number: str
+) -> tuple[Mapping[str, Any], Verdict]:
+    from wabcast import content, wiring
+    from wabcast.clock import Clock
+    from wabcast.delivery import Unsayable
+    from wabcast.message import Message
+
+    loaded = content.load(db, campaign)
+    content.check(loaded)
+    provider = wiring.provider_for(account)
+    try:
+        loaded = await content.upload_all(loaded, provider, db, Clock())
+        body = content.say_to(db, loaded, number)
+        return body, await provider.send(Message(number, body, f"wabcast-test:{campaign.id}"))
+    except Unsayable as exc:
+        raise Refused(f"{number} cannot be told: {exc.reason}", hint="add the contact") from exc
+    finally:
+        await provider.aclose()
