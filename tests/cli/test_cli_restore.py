@@ -76,8 +76,9 @@ def test_what_left_after_the_copy_is_not_owed_again(
     quick_cli: Cli, copied: Path, db: Connection
 ) -> None:
     db.execute(
-        "update campaign_messages set status = 'sent', sent_at = queued_at, attempts = 1,"
-        " whatsapp_message_id = 'wamid.' || id where campaign_id = 1 and status <> 'sent'"
+        "update campaign_messages set status = 'sent', sent_at = due_at, attempts = 1,"
+        " queued_at = due_at,"
+        " whatsapp_message_id = 'late.' || id where campaign_id = 1 and status <> 'sent'"
     )
     db.execute("update contacts set opted_out_at = '2026', opt_out_reason = 'STOP' where id = 1")
     ran = quick_cli("db", "restore", copied, "--yes", "--json")
