@@ -220,7 +220,8 @@ def wait_again(db: Connection, campaign: Campaign, *, clock: Clock) -> Campaign:
     now = clock.now()
     with immediate(db):
         campaign = campaigns.by_number(db, campaign.number)
-        if not campaign.recurring or campaign.repeat is None:
+        paused = campaign.status is CampaignStatus.PAUSED
+        if campaign.repeat is None or not (paused and campaign.recurring):
             raise refusal("resume", campaign.name, campaign.status)
         fired = parse(campaign.last_fired_at) if campaign.last_fired_at else None
         following = Recurrence.load(campaign.repeat).next_after(now, fired=fired)
