@@ -109,12 +109,14 @@ def spring(image: object, **more: str) -> dict[str, Any]:
 def test_what_is_wrong_for_everybody_refuses(
     db: Connection, clock: StillClock, shop: Account, body: dict[str, Any], told: str | None
 ) -> None:
-    loaded = content.load(db, campaign(db, clock, body))
     if told is None:
-        content.check(loaded)
+        content.check(content.load(db, campaign(db, clock, body)))
         return
     with pytest.raises(BadContent, match=told):
-        content.check(loaded)
+        campaign(db, clock, body)
+    assert db.execute("select count(*) from campaigns").fetchone()[0] == 0
+    with pytest.raises(BadContent, match=told):
+        content.check(content.prepare(db, body, shop, {}))
 
 
 @pytest.mark.parametrize(
