@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -70,18 +69,20 @@ class AccountGate:
 
         After a cool-down one message goes ahead as a probe, and the others wait for its answer.
         """
-        async with self._turn:
-            while self._probe is not None:
-                await self._answered.wait()
-            ticket = await self._next_slot()
-            if self.cooldown.strikes:
-                self._probe = ticket
-                self._answered.clear()
-            return ticket
+        while True:
+            async with self._turn:
+                if self._probe is None:
+                    ticket = await self._next_slot()
+                    if self.cooldown.strikes:
+                        self._probe = ticket
+                        self._answered.clear()
+                    return ticket
+            # Not in the turn: the probe may wait for a late message that wants another slot.
+            await self._answered.wait()
 
-    async def another(self, ticket: Ticket) -> Ticket:
-        """A later slot for a message that missed its own; a probe stays the probe."""
-        async with self._turn if self._probe is not ticket else nullcontext():
+    async def another(self) -> Ticket:
+        """A later slot for a message that missed its own."""
+        async with self._turn:
             return await self._next_slot()
 
     async def _next_slot(self) -> Ticket:
@@ -101,9 +102,12 @@ class AccountGate:
     async def _renew(self) -> None:
         now = self._clock.micros()
         account, holder, usual = self.account, self._holder, self._usual
+        cooled = self.cooldown.since
         lease = await self._recorder.write(
             lambda db: slots.lease(db, account, holder=holder, now=now, usual=usual)
         )
+        if self.cooldown.since != cooled:
+            return  # a cool-down began meanwhile: these slots lie before its end
         if lease.rate != self._rate:
             self._rate = lease.rate
             self._log = None if lease.rate.unlimited else Log(lease.rate)
@@ -243,7 +247,7 @@ class Gate:
             late = self._clock.micros() - ticket.slot
             if ticket.joint is not None and late > (CATCH_UP if ticket.shared else LATE):
                 Log.released(ticket.joint, self._clock.steady())
-                fresh = await self.account.another(ticket)
+                fresh = await self.account.another()
                 ticket.slot, ticket.joint, ticket.shared = fresh.slot, fresh.joint, fresh.shared
                 continue
             free = self._free(ticket)
