@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from typing import Any
+
+from wabcast.errors import UsageError
 
 CAMPAIGN_CREATED = "campaign:created"
 CAMPAIGN_SCHEDULED = "campaign:scheduled"
@@ -25,6 +29,28 @@ CONTACT_OPTED_OUT = "contact:opted_out"
 ACCOUNT_COOLDOWN = "account:cooldown"
 ACCOUNT_HALTED = "account:halted"
 TEMPLATE_STATUS = "template:status"
+
+NAMES = (
+    CAMPAIGN_CREATED,
+    CAMPAIGN_SCHEDULED,
+    CAMPAIGN_STARTED,
+    CAMPAIGN_PROGRESS,
+    CAMPAIGN_PAUSED,
+    CAMPAIGN_RESUMED,
+    CAMPAIGN_COMPLETED,
+    CAMPAIGN_FAILED,
+    CAMPAIGN_CANCELLED,
+    MESSAGE_SENT,
+    MESSAGE_DELIVERED,
+    MESSAGE_READ,
+    MESSAGE_FAILED,
+    MESSAGE_REPLIED,
+    MESSAGE_IN_DOUBT,
+    CONTACT_OPTED_OUT,
+    ACCOUNT_COOLDOWN,
+    ACCOUNT_HALTED,
+    TEMPLATE_STATUS,
+)
 
 PROGRESS_EVERY = 100
 """A `campaign:progress` is written each time this many more are done (the seed's number)."""
@@ -52,3 +78,21 @@ def progress(campaign_id: str, processed: int, total: int) -> Event:
             "progress": share,
         },
     )
+
+
+def matching(patterns: Iterable[str]) -> list[str]:
+    """The names that `campaign:paused` or `campaign:*` pick; none given picks all.
+
+    UsageError for a pattern that picks nothing: a filter with a typo would wait for ever.
+    """
+    wanted: set[str] = set()
+    asked = False
+    for pattern in patterns:
+        asked = True
+        picked = [name for name in NAMES if fnmatchcase(name, pattern)]
+        if not picked:
+            near = get_close_matches(pattern, NAMES, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(NAMES)}"
+            raise UsageError(f"no event is called {pattern!r}", hint=hint)
+        wanted.update(picked)
+    return [name for name in NAMES if name in wanted] if asked else list(NAMES)
