@@ -46,6 +46,8 @@ COMMANDS = {
     "campaign": "What is said to whom, at what pace, and what became of it.",
     "run": "Do what is due: for cron, and with --watch for systemd.",
     "webhook": "What WhatsApp tells: receipts, replies and opt-outs.",
+    "event": "What happened, as it was committed, for scripts.",
+    "hook": "Events posted to other programs, signed and in order.",
     "sandbox": "WhatsApp played on loopback: strict, and nobody is messaged.",
     "db": "The database file: where it is, whether it is sound, copies of it.",
     "doctor": "Look for what is wrong and say how to mend it.",
