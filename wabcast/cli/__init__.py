@@ -50,6 +50,7 @@ COMMANDS = {
     "hook": "Events posted to other programs, signed and in order.",
     "sandbox": "WhatsApp played on loopback: strict, and nobody is messaged.",
     "db": "The database file: where it is, whether it is sound, copies of it.",
+    "demo": "The whole story in half a minute, on a played WhatsApp.",
     "doctor": "Look for what is wrong and say how to mend it.",
 }
 """Every noun and top-level verb with its line in `wabcast --help`."""
