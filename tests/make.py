@@ -59,12 +59,15 @@ class Make:
 
     def contact(self, phone: str | None = None, **columns: Any) -> int:
         """A person, by default with a quiet fate; `columns` as the table has them."""
-        self._people += 1
         with immediate(self.db):
-            phone = phone or f"+4915{self._people:07d}11"
-            number = int(self.db.execute(CONTACT, (phone, self.at, self.at)).fetchone()[0])
+            number = self._contact(phone)
             self._set("contacts", number, columns)
         return number
+
+    def _contact(self, phone: str | None = None) -> int:
+        self._people += 1
+        phone = phone or f"+4915{self._people:07d}11"
+        return int(self.db.execute(CONTACT, (phone, self.at, self.at)).fetchone()[0])
 
     def campaign(
         self,
@@ -79,9 +82,11 @@ class Make:
         **draft: Any,
     ) -> Campaign:
         """A campaign for everybody there is, `people` of them new; `draft` as `Draft` has it."""
-        self.account(account)
-        for _ in range(people):
-            self.contact()
+        if account not in {known.name for known in accounts.every(self.db)}:
+            self.account(account)
+        with immediate(self.db):
+            for _ in range(people):
+                self._contact()
         said = Draft(account=account, content=content, audience=audience, **draft)
         made = drafts.create(self.db, name, said, self.clock)
         with immediate(self.db):

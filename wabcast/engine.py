@@ -239,23 +239,29 @@ class Run:
         ticket = await self._patiently(self._gate.take())
         if ticket is None:
             return
-        if await self._not_now(message):  # it may have stood at the gate for long
-            self._gate.give_up(ticket)
-            return
-        attempt = await self._intend(message, content, ticket)
+        attempt = None
+        try:
+            # It may have stood at the gate for long.
+            if not await self._not_now(message):
+                attempt = await self._intend(message, content, ticket)
+        finally:
+            if attempt is None:
+                self._gate.give_up(ticket)
         if attempt is None:
-            self._gate.give_up(ticket)
             return
         failpoint("after-intent")
-        await self._gate.leave(ticket)
-        ref = f"wabcast:{self.plan.campaign_id}:{message.id}:{attempt}"
-        verdict = await self._provider.send(Message(message.phone, content, ref))
-        failpoint("after-answer")
-        settled = settle(
-            attempt, verdict, retry=self.plan.retry, chance=self._clock.random.random()
-        )
-        await self._ledger.record(message, settled, attempt)
-        await self._follow(verdict, settled, ticket)
+        try:
+            await self._gate.leave(ticket)
+            ref = f"wabcast:{self.plan.campaign_id}:{message.id}:{attempt}"
+            verdict = await self._provider.send(Message(message.phone, content, ref))
+            failpoint("after-answer")
+            settled = settle(
+                attempt, verdict, retry=self.plan.retry, chance=self._clock.random.random()
+            )
+            await self._ledger.record(message, settled, attempt)
+            await self._follow(verdict, settled, ticket)
+        finally:
+            self._gate.account.answered(ticket)
 
     async def _content(self, message: Due) -> Mapping[str, Any] | None:
         if message.barred:
@@ -290,6 +296,7 @@ class Run:
             case Told.INTENDED:
                 return intended.attempt
             case Told.CAPPED:
+                self._gate.give_up(ticket)  # before the wait: others want its place
                 await self._capped(intended.until or text(self._clock.now()))
             case Told.STOPPED:
                 self._stopping.set()

@@ -266,7 +266,8 @@ class Gate:
 
     def give_up(self, ticket: Ticket) -> None:
         """The message does not leave after all: its slot is lost, nobody waits for it."""
-        self._mark(ticket)
+        if not ticket.left_at:
+            self._mark(ticket)
         self.account.answered(ticket)
 
     def _mark(self, ticket: Ticket) -> None:
