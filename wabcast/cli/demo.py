@@ -49,21 +49,25 @@ def demo(
     It has a directory and a database of its own, whatever --db and $WABCAST_DB say.
     """
     place = _place(directory)
-    port = _free_port()
-    with _ended_politely(), ExitStack() as servers:
-        stage = Stage(place, _environment(place))
-        output.line("# A played WhatsApp, on this machine alone")
-        url = servers.enter_context(
-            stage.serving(
-                f"sandbox serve --port 0 --webhook http://127.0.0.1:{port}/webhooks/shop",
-                log="sandbox.log",
-            )
-        )
-        _tell(stage, url, servers, port)
+    try:
+        with _ended_politely(), ExitStack() as servers:
+            _play(Stage(place, _environment(place)), servers)
+    except KeyboardInterrupt:
+        output.note(f"the demo was stopped; what there is of it is in {place}")
+        raise
     _what_next(place)
 
 
-def _tell(stage: Stage, url: str, servers: ExitStack, port: int) -> None:
+def _play(stage: Stage, servers: ExitStack) -> None:
+    port = _free_port()
+    output.line("# A played WhatsApp, on this machine alone")
+    url = servers.enter_context(
+        stage.serving(
+            f"sandbox serve --port 0 --webhook http://127.0.0.1:{port}/webhooks/shop",
+            log="sandbox.log",
+        )
+    )
+
     stage.say("An account at it, and a receiver for what it tells of our messages")
     stage.run(
         f"account add shop --provider cloud --base-url {url} --phone-number-id 106540352242922"
