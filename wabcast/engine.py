@@ -112,7 +112,7 @@ class Run:
         self._stopping = asyncio.Event()
         self._pause: tuple[str, str | None] | None = None
         self._cap: int | None = None
-        self._broken: StoreError | None = None
+        self._broken: Exception | None = None
 
     async def carry(self) -> Ending:
         """Send all that is due. The campaign must be running and held by this run."""
@@ -124,6 +124,8 @@ class Run:
                 group.create_task(self._patiently(self._feed()))
                 for _ in range(self.plan.concurrency):
                     group.create_task(self._worker())
+        except BaseExceptionGroup as group_error:
+            raise group_error.exceptions[0] from group_error
         finally:
             for task in beside:
                 task.cancel()
@@ -360,7 +362,7 @@ class Run:
         for task in list(self._waiting):
             task.cancel()
 
-    def _break_off(self, exc: StoreError) -> None:
+    def _break_off(self, exc: Exception) -> None:
         """The file cannot be written: nothing more leaves, what is out is let finish."""
         self._broken = self._broken or exc
         self._stopping.set()
@@ -369,7 +371,7 @@ class Run:
         """Notice what others want, and say what this run is waiting for."""
         try:
             await self._look()
-        except StoreError as exc:
+        except Exception as exc:  # noqa: BLE001  # nobody awaits this task; the run ends with it
             self._break_off(exc)
 
     async def _look(self) -> None:

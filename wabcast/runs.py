@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from wabcast.campaign import LIFECYCLE, Campaign, CampaignStatus, refusal
 from wabcast.clock import Clock, text
 from wabcast.engine import Ending, Run
 from wabcast.engine import Say as SayTo
-from wabcast.errors import BadContent, Busy, Exit, Refused, WabcastError
+from wabcast.errors import BadContent, Busy, Exit, Refused, StoreError, WabcastError
 from wabcast.gate import AccountGate
 from wabcast.ledger import SqliteLedger
 from wabcast.pacing import Rate
@@ -232,11 +233,28 @@ class Session:
                 run.stop(*self._stopped)
             ending = await run.carry()
             await self._settle_receipts(provider)
+        except (WabcastError, database.DatabaseError):
+            raise
+        except Exception as exc:
+            await self._give_up(campaign, run_id, f"{type(exc).__name__}: {exc}")
+            raise
         finally:
-            await recorder.write(lambda db: campaigns.let_go(db, campaign.number, run_id))
             store.close()
             del self.runs[campaign.number]
+            with suppress(StoreError):  # whoever comes next sees that the lock is free
+                await recorder.write(lambda db: campaigns.let_go(db, campaign.number, run_id))
         return self._judge(campaign, ending)
+
+    async def _give_up(self, campaign: Campaign, run_id: str, why: str) -> None:
+        """A bug of ours, which a resume would only meet again: the campaign has failed."""
+        at = text(self.clock.micros())
+
+        def write(db: Connection) -> None:
+            ledger.take_over(db, campaign.number, "")
+            campaigns.move(db, campaign, "fail", at=at, fence=run_id, reason=f"a bug: {why}")
+
+        with suppress(StoreError):
+            await self.recorder.write(write, must=True)
 
     async def _settle_receipts(self, provider: Provider) -> None:
         """The played WhatsApp ends with us: have what it owes now."""

@@ -1,0 +1,69 @@
+"""Sessions: what a run leaves behind, however it ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pysqlite3.dbapi2 import Connection
+
+from wabcast import drafts, message
+from wabcast.audience import EVERYBODY
+from wabcast.campaign import CampaignStatus
+from wabcast.clock import Clock, text
+from wabcast.contacts import Contact
+from wabcast.drafts import Draft
+from wabcast.engine import Run
+from wabcast.errors import Exit
+from wabcast.runs import Session
+from wabcast.store import accounts, audits, campaigns, imports
+
+
+@pytest.fixture
+def campaign(db: Connection) -> Any:
+    clock = Clock()
+    accounts.add(db, accounts.Account("play", "sandbox"), now=clock.now())
+    people = [Contact(f"+49151123456{number:02d}", first_name="Ann") for number in range(10, 16)]
+    imports.upsert(db, people, at=text(clock.now()))
+    draft = Draft(
+        account="play",
+        content=message.text("Hello {{first_name}}"),
+        audience=EVERYBODY,
+        rate="max",
+        batch_delay=0,
+    )
+    return drafts.create(db, "spring", draft, clock)
+
+
+async def test_a_campaign_is_carried_to_its_end(
+    db: Connection, db_path: Path, campaign: Any
+) -> None:
+    async with Session(db_path, Clock()) as session:
+        ending = await session.carry(campaign, "start")
+    assert ending.exit is Exit.DONE
+    told = campaigns.by_number(db, campaign.number)
+    assert told.status is CampaignStatus.COMPLETED
+    assert told.messages_sent == 6
+    assert told.run_id is None
+    assert audits.audit(db, told) == []
+
+
+async def test_a_bug_fails_the_campaign_and_puts_in_doubt_what_was_out(
+    db: Connection, db_path: Path, campaign: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise ZeroDivisionError("of ours")
+
+    monkeypatch.setattr(Run, "_follow", broken)
+    async with Session(db_path, Clock()) as session:
+        with pytest.raises(ZeroDivisionError):
+            await session.carry(campaign, "start")
+    told = campaigns.by_number(db, campaign.number)
+    assert told.status is CampaignStatus.FAILED
+    assert told.reason == "a bug: ZeroDivisionError: of ours"
+    assert told.queued == 0
+    assert told.messages_sent + told.in_doubt + told.pending == 6
+    assert audits.audit(db, told) == []
+    events = [row[0] for row in db.execute("select event from events order by id")]
+    assert events[-1] == "campaign:failed"
