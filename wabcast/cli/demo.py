@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import IO, Annotated
+from typing import IO, Annotated, Self
 
 import typer
 
@@ -50,8 +50,8 @@ def demo(
     """
     place = _place(directory)
     try:
-        with _ended_politely(), ExitStack() as servers:
-            _play(Stage(place, _environment(place)), servers)
+        with Interrupts() as interrupts, ExitStack() as servers:
+            _play(Stage(place, _environment(place), interrupts), servers)
     except KeyboardInterrupt:
         output.note(f"the demo was stopped; what there is of it is in {place}")
         raise
@@ -120,6 +120,7 @@ class Stage:
 
     place: Path
     env: Mapping[str, str]
+    interrupts: Interrupts
 
     def say(self, text: str) -> None:
         output.line()
@@ -128,7 +129,7 @@ class Stage:
     def run(self, words: str, *expected: Exit) -> None:
         """Type `wabcast WORDS` and wait for its end, which is 0 or one of `expected`."""
         self._type(words)
-        code = _wait(self._spawn(words))
+        code = self.interrupts.wait(self._spawn(words))
         if code not in {Exit.DONE, *expected}:
             raise WabcastError(
                 f"wabcast {words.split()[0]} ended with {code}",
@@ -186,10 +187,12 @@ class Stage:
                 if told != seen:
                     seen, since = told, clock.steady()
                 clock.pause(0.1)
+                self.interrupts.check()
         finally:
             db.close()
 
     def _type(self, words: str) -> None:
+        self.interrupts.check()
         output.line(f"$ wabcast {words.strip()}")
         sys.stdout.flush()  # what the command says comes after
 
@@ -210,36 +213,44 @@ class Stage:
         )
 
 
-def _wait(process: subprocess.Popen[str]) -> int:
-    """Its exit code. An interrupt is handed on, and told when the command has ended of it."""
-    interrupted = False
-    while True:
-        try:
-            code = process.wait()
-            break
-        except KeyboardInterrupt:
-            interrupted = True
+class Interrupts:
+    """Ctrl-C, SIGTERM and SIGHUP while the demo plays: handed on to the command in front.
+
+    They raise nothing by themselves, for they could come while a process is being started, and
+    that one would be left behind. `check` raises, where nothing is under way.
+    """
+
+    def __init__(self) -> None:
+        self._front: subprocess.Popen[str] | None = None
+        self._told = False
+
+    def __enter__(self) -> Self:
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        self._before = {number: signal.signal(number, self._hand_on) for number in numbers}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+    def _hand_on(self, _number: int, _frame: object) -> None:
+        self._told = True
+        if self._front is not None:
+            self._front.send_signal(signal.SIGINT)
+
+    def check(self) -> None:
+        if self._told:
+            raise KeyboardInterrupt
+
+    def wait(self, process: subprocess.Popen[str]) -> int:
+        """The exit code of the command in front; raises when it ended of an interrupt."""
+        self._front = process
+        if self._told:  # it came while the command was being started
             process.send_signal(signal.SIGINT)
-    if interrupted:
-        raise KeyboardInterrupt
-    return code
-
-
-@contextmanager
-def _ended_politely() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP end the block as Ctrl-C does, so that no server outlives it."""
-
-    def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {
-        number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)
-    }
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
+        code = process.wait()
+        self._front = None
+        self.check()
+        return code
 
 
 def _place(directory: Path | None) -> Path:
