@@ -98,6 +98,7 @@ class Campaign:
     account_id: int
     account: str
     content: Mapping[str, Any]
+    trusted: bool
     variables: Mapping[str, str]
     missing: str
     audience: Mapping[str, Any]

@@ -31,7 +31,14 @@ if TYPE_CHECKING:
 def load(db: Connection, campaign: Campaign) -> Loaded:
     """What `campaign` says. Raises BadContent for what cannot be read at all."""
     account = accounts.get(db, campaign.account)
-    loaded = prepare(db, campaign.content, account, campaign.variables, campaign.missing)
+    loaded = prepare(
+        db,
+        campaign.content,
+        account,
+        campaign.variables,
+        campaign.missing,
+        trusted=campaign.trusted,
+    )
     return replace(loaded, campaign=campaign.number)
 
 
@@ -59,9 +66,17 @@ def prepare(
     account: Account,
     variables: Mapping[str, str],
     missing: str = "refuse",
+    *,
+    trusted: bool = True,
 ) -> Loaded:
-    """A content that need not belong to a campaign, ready to be said."""
+    """A content that need not belong to a campaign, ready to be said.
+
+    BadContent where one that is not `trusted` loops, or names a file of this machine.
+    """
+    if not trusted:
+        refuse_from_afar(body)
     loaded = Loaded(body, account.name, account.id, variables, template.Missing(missing))
+    loaded = replace(loaded, trusted=trusted)
     asked = loaded.asked
     if asked is not None:
         params = dict(asked["params"])
@@ -87,6 +102,21 @@ def prepare(
         params=None if asked is None else asked["params"],
     )
     return replace(loaded, options=known)
+
+
+def refuse_from_afar(body: Mapping[str, Any]) -> None:
+    """Raises BadContent for what only the command line may say: a loop, a local file."""
+    asked = body.get("template") if body.get("type") == "template" else None
+    given = asked.get("params") if isinstance(asked, Mapping) else None
+    params = given if isinstance(given, Mapping) else {}
+    named = [found.file for found in media.media_files(body)]
+    named += [key for key, _, source in whatsapp_template.media_params(params) if source == "file"]
+    if named:
+        raise BadContent(
+            "a message that comes over HTTP cannot name a file of this machine",
+            hint="give a link, https://..., or the id of an uploaded medium",
+        )
+    template.compile(body, trusted=False)
 
 
 def problems(loaded: Loaded) -> list[str]:

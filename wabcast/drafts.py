@@ -32,11 +32,13 @@ LONGEST_NAME = 200
 class Draft:
     """What was said of a campaign; None: nothing was. Durations in milliseconds, times UTC.
 
-    `content` is a Cloud API message object with holes in its strings.
+    `content` is a Cloud API message object with holes in its strings. What came from afar is not
+    `trusted`: it may neither loop nor name a local file.
     """
 
     account: str | None = None
     content: Mapping[str, Any] | None = None
+    trusted: bool | None = None
     audience: Audience | None = None
     variables: Mapping[str, str] | None = None
     missing: str | None = None
@@ -54,6 +56,7 @@ class Draft:
 
 
 DEFAULTS: Mapping[str, Any] = {
+    "trusted": True,
     "variables": {},
     "missing": "refuse",
     "rate": DEFAULT_RATE,
@@ -104,6 +107,8 @@ def edit(
 ) -> Campaign:
     """Change what was said; a new audience is computed at once (drafts and scheduled ones)."""
     changes = _columns(_given(draft))
+    if "content" in changes:
+        changes.setdefault("trusted", 1)
     audience = changes.pop("audience", None)
     if name is not None:
         _check_name(name)
@@ -167,8 +172,9 @@ def _columns(row: dict[str, Any]) -> dict[str, Any]:
         row["audience"] = row["audience"].to_json()
     if isinstance(row.get("not_after"), datetime):
         row["not_after"] = text(row["not_after"])
-    if "recipient_timezone" in row:
-        row["recipient_timezone"] = int(row["recipient_timezone"])
+    for name in ("recipient_timezone", "trusted"):
+        if name in row:
+            row[name] = int(row[name])
     return row
 
 

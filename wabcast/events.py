@@ -29,6 +29,7 @@ CONTACT_OPTED_OUT = "contact:opted_out"
 ACCOUNT_COOLDOWN = "account:cooldown"
 ACCOUNT_HALTED = "account:halted"
 TEMPLATE_STATUS = "template:status"
+SERVER_ACTION = "server:action"
 
 NAMES = (
     CAMPAIGN_CREATED,
@@ -50,6 +51,7 @@ NAMES = (
     ACCOUNT_COOLDOWN,
     ACCOUNT_HALTED,
     TEMPLATE_STATUS,
+    SERVER_ACTION,
 )
 
 PROGRESS_EVERY = 100

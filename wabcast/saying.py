@@ -26,6 +26,7 @@ class Loaded:
 
     `options` are the languages of the approved template it names, if it names one. `files` are
     the local ones, kind and name, that are still to be uploaded. `notes` were learned on the way.
+    What is not `trusted` came from afar: it may not loop.
     """
 
     body: Mapping[str, Any]
@@ -37,6 +38,7 @@ class Loaded:
     files: tuple[tuple[str, str], ...] = ()
     campaign: int | None = None
     notes: tuple[str, ...] = ()
+    trusted: bool = True
 
     @property
     def asked(self) -> Mapping[str, Any] | None:
@@ -162,7 +164,9 @@ def not_in(name: str, code: str, known: tuple[Option, ...]) -> str:
 def _compile(
     loaded: Loaded, body: Mapping[str, Any], missing: template.Missing
 ) -> template.Template:
-    return template.compile(body, trusted=True, constants=loaded.variables, missing=missing)
+    return template.compile(
+        body, trusted=loaded.trusted, constants=loaded.variables, missing=missing
+    )
 
 
 def _said(

@@ -99,13 +99,27 @@ def zone() -> ZoneInfo:
 @contextmanager
 def open_store() -> Iterator[Connection]:
     """The database that was named, opened, migrated where need be, and closed after."""
+    from wabcast.store import events
     from wabcast.store.database import connect
 
+    events.acting.set(shell_user())
     db = connect(options().db)
     try:
         yield db
     finally:
         db.close()
+
+
+def shell_user() -> str | None:
+    """Whose process this is, by the kernel and not by what the environment claims."""
+    try:
+        import pwd
+    except ImportError:  # no POSIX
+        return os.environ.get("USERNAME")
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def emit(value: object) -> None:

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from wabcast.store.database import Connection, Row
 
 CREATE = """
-insert into campaigns (id, name, description, account_id, content, variables, missing, audience,
-    priority, rate, batch_size, batch_delay, concurrency, jitter, windows, recipient_timezone,
-    timezone, not_after, created_at, updated_at)
-values (:id, :name, :description, :account_id, :content, :variables, :missing, :audience,
-    :priority, :rate, :batch_size, :batch_delay, :concurrency, :jitter, :windows,
+insert into campaigns (id, name, description, account_id, content, trusted, variables, missing,
+    audience, priority, rate, batch_size, batch_delay, concurrency, jitter, windows,
+    recipient_timezone, timezone, not_after, created_at, updated_at)
+values (:id, :name, :description, :account_id, :content, :trusted, :variables, :missing,
+    :audience, :priority, :rate, :batch_size, :batch_delay, :concurrency, :jitter, :windows,
     :recipient_timezone, :timezone, :not_after, :at, :at)
 """
 
@@ -40,6 +40,13 @@ BY_NAME = SELECT + " where c.name = :name or c.id = :name"
 BY_PREFIX = SELECT + " where length(:name) >= 6 and c.id glob :name || '*' limit 2"
 BY_NUMBER = SELECT + " where c.number = :number"
 ALL = SELECT + " where (:status is null or c.status = :status) order by c.number"
+NEWEST = (
+    SELECT
+    + """
+ where (:status is null or c.status = :status) and (:before is null or c.number < :before)
+ order by c.number desc limit :limit
+"""
+)
 EXISTS = "select 1 from campaigns where name = :name"
 NAMES = "select name from campaigns order by number desc limit 500"
 
@@ -60,8 +67,8 @@ update campaigns
 EDIT = """
 update campaigns
    set name = :name, description = :description, account_id = :account_id, content = :content,
-       variables = :variables, missing = :missing, audience = :audience, priority = :priority,
-       rate = :rate, batch_size = :batch_size, batch_delay = :batch_delay,
+       trusted = :trusted, variables = :variables, missing = :missing, audience = :audience,
+       priority = :priority, rate = :rate, batch_size = :batch_size, batch_delay = :batch_delay,
        concurrency = :concurrency, jitter = :jitter, windows = :windows,
        recipient_timezone = :recipient_timezone, timezone = :timezone, not_after = :not_after,
        updated_at = :at
@@ -198,6 +205,14 @@ def listed(db: Connection, status: str | None = None) -> list[Campaign]:
     return [_campaign(row) for row in db.execute(ALL, {"status": status})]
 
 
+def page(
+    db: Connection, *, status: str | None = None, before: int | None = None, limit: int = 50
+) -> list[Campaign]:
+    """The newest campaigns first; those older than the one with the number `before`."""
+    wanted = {"status": status, "before": before, "limit": limit}
+    return [_campaign(row) for row in db.execute(NEWEST, wanted)]
+
+
 def move(
     db: Connection,
     campaign: Campaign,
@@ -290,7 +305,7 @@ def _campaign(row: Row) -> Campaign:
     values |= {name: json.loads(values[name]) for name in _JSON}
     values["status"] = CampaignStatus(values["status"])
     values["priority"] = Priority(values["priority"])
-    values["recipient_timezone"] = bool(values["recipient_timezone"])
+    values |= {name: bool(values[name]) for name in ("recipient_timezone", "trusted")}
     return Campaign(**values)
 
 

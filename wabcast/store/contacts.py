@@ -200,22 +200,24 @@ def each(
     segment: str = "",
     opted_out: bool | None = None,
     limit: int | None = None,
+    after: int = 0,
 ) -> Iterator[Person]:
     """Contacts in the order they came, a page at a time; all that is given must hold.
 
-    `tags` is any of them. No transaction is held between pages. Faults of `where` and `segment`
-    are raised before the first contact.
+    `tags` is any of them; `after` is an id. No transaction is held between pages. Faults of
+    `where` and `segment` are raised before the first contact.
     """
     parts = [segments.condition(db, where)] if where else []
     parts += [segments.condition_of(db, segment)] if segment else []
     sql = EACH.replace("{condition}", " and ".join(f"({part})" for part in parts) or "true")
     tags = list(tags)
     given: dict[str, Any] = {"tags": compact(tags) if tags else None, "opted_out": opted_out}
-    return _pages(db, sql, given, limit)
+    return _pages(db, sql, given, limit, after)
 
 
-def _pages(db: Connection, sql: str, given: dict[str, Any], limit: int | None) -> Iterator[Person]:
-    after, left = 0, limit
+def _pages(
+    db: Connection, sql: str, given: dict[str, Any], left: int | None, after: int
+) -> Iterator[Person]:
     while left is None or left > 0:
         page = PAGE if left is None else min(PAGE, left)
         rows = db.execute(sql, given | {"after": after, "page": page}).fetchall()

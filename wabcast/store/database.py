@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     __all__ = ["Connection", "Row"]
 
-SCHEMA = 2
+SCHEMA = 3
 """How many migrations this code knows; `PRAGMA user_version` holds how many the file has."""
 
 BUSY_SECONDS = 30.0

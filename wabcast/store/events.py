@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ from wabcast.events import ACCOUNT_COOLDOWN, Event
 
 if TYPE_CHECKING:
     from wabcast.store.database import Connection, Row
+
+acting: ContextVar[str | None] = ContextVar("acting", default=None)
+"""Who does what is done in this context: the shell's user, or the name of a token."""
 
 ADD = """
 insert into events (at, event, campaign_id, data, actor)
@@ -75,7 +79,7 @@ class Page:
 
 
 def add(db: Connection, event: Event, *, at: str, actor: str | None = None) -> int:
-    """Write `event` in the caller's transaction; returns its id."""
+    """Write `event` in the caller's transaction; returns its id. `actor` None: who is `acting`."""
     data = json.dumps(event.data, ensure_ascii=False, separators=(",", ":"))
     row = {
         "at": at,
@@ -83,7 +87,7 @@ def add(db: Connection, event: Event, *, at: str, actor: str | None = None) -> i
         "campaign_id": event.campaign_id,
         # Half a character, in some server's words, is no reason to lose what they tell.
         "data": data.encode("utf-8", "replace").decode(),
-        "actor": actor,
+        "actor": actor or acting.get(),
     }
     return int(db.execute(ADD, row).lastrowid or 0)
 

@@ -305,6 +305,38 @@ create table hooks (
 ) strict;
 """
 
+# Of a token its hash alone; `key` is the part of it that may be shown. A campaign that came over
+# HTTP is not trusted: its content may neither loop nor name a file of this machine.
+TOKENS = """
+create table tokens (
+    id           integer primary key,
+    key          text not null unique,
+    name         text not null,
+    role         text check (role in ('viewer', 'operator', 'admin')),
+    allow        text not null default '[]' check (json_valid(allow)),
+    hash         text not null,
+    created_at   text not null,
+    created_by   text,
+    expires_at   text,
+    revoked_at   text,
+    last_used_at text
+) strict;
+
+create table idempotency_keys (
+    token_id integer not null references tokens (id) on delete cascade,
+    key      text not null,
+    request  text not null,
+    at       text not null,
+    status   integer,
+    headers  text check (json_valid(headers)),
+    body     blob,
+    primary key (token_id, key)
+) strict, without rowid;
+create index idempotency_keys_at on idempotency_keys (at);
+
+alter table campaigns add column trusted integer not null default 1 check (trusted in (0, 1));
+"""
+
 
 def run_script(db: Database, script: str) -> None:
     """Statement by statement: `executescript` would commit the migration's transaction."""
@@ -328,3 +360,8 @@ def m001_the_first_schema(db: Database) -> None:
 @migrations()
 def m002_hooks(db: Database) -> None:
     run_script(db, HOOKS)
+
+
+@migrations()
+def m003_tokens(db: Database) -> None:
+    run_script(db, TOKENS)
