@@ -154,6 +154,8 @@ async def _coroutine(work: Awaitable[T]) -> T:
 
 def _obey_signals(session: Session, status: Callable[[], None]) -> None:
     """First signal: finish what is on the wire. Second Ctrl-C: leave at once."""
+    from wabcast.store.database import DatabaseError
+
     loop = asyncio.get_running_loop()
     count = 0
 
@@ -161,9 +163,13 @@ def _obey_signals(session: Session, status: Callable[[], None]) -> None:
         nonlocal count
         count += 1
         if count > 1 and name == "SIGINT":
-            session.abandon()
-            output.say("left at once; what was on the wire is in doubt")
-            os._exit(Exit.INTERRUPTED)
+            # Whatever the file says: the next start puts in doubt what this could not.
+            try:
+                with suppress(DatabaseError, WabcastError):
+                    session.abandon()
+                output.say("left at once; what was on the wire is in doubt")
+            finally:
+                os._exit(Exit.INTERRUPTED)
         output.note("finishing what is on the wire; again Ctrl-C leaves at once")
         session.stop(f"interrupted ({name})")
 
