@@ -30,7 +30,7 @@ def check(name: Name) -> Exit:
 
 def report_readiness(name: str) -> Exit:
     """Say whether a campaign could start now, how long it would take, and what binds."""
-    from wabcast.cli.campaign_run import run_loop
+    from wabcast.cli.loop import run_loop
     from wabcast.store import accounts, campaigns
 
     with output.open_store() as db:
@@ -183,7 +183,7 @@ def test(
 ) -> Exit:
     """Send one message of the campaign to one number; the campaign does not count it."""
     from wabcast import phones
-    from wabcast.cli.campaign_run import run_loop
+    from wabcast.cli.loop import run_loop
     from wabcast.delivery import Accepted
     from wabcast.store import accounts, campaigns
 

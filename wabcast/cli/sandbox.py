@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wabcast.cli import Verbs, output
+from wabcast.cli.loop import run_loop
 from wabcast.errors import UsageError
 from wabcast.providers.sandbox_fates import STORMS, table
 
@@ -111,21 +112,12 @@ def _play(sandbox: Sandbox, host: str, port: int, uds: Path | None, webhook: str
             sandbox, host=host, port=port, uds=uds, webhook=webhook, ready=_say_where, stop=stop
         )
 
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(until_told())
+    run_loop(until_told())
 
 
 def _say_where(url: str) -> None:
     output.line(url)
     sys.stdout.flush()  # a script waits for this line behind a pipe
-
-
-def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:  # not on every system
-        return None
-    return uvloop.Loop
 
 
 def _faults(words: Sequence[str]) -> dict[str, float]:

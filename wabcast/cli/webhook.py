@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 import typer
 
 from wabcast.cli import Verbs, output
+from wabcast.cli.loop import run_loop
 from wabcast.errors import Exit, NotFound, UsageError, WabcastError
 
 if TYPE_CHECKING:
@@ -96,8 +97,7 @@ def serve(
             starlette, doors, webhooks, listening, path=path, clock=clock, ready=_ready, stop=stop
         )
 
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(until_told())
+    run_loop(until_told())
 
 
 def _tell(name: str, provider: str, *, signed: bool, exposed: bool, all_: bool) -> None:
@@ -115,14 +115,6 @@ def _ready(url: str) -> None:
     else:
         output.line(url)
         sys.stdout.flush()  # a script waits for this line behind a pipe
-
-
-def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:  # not on every system
-        return None
-    return uvloop.Loop
 
 
 @app.verb("replay", json=True, examples="\n".join(EXAMPLES.splitlines()[2:]))
