@@ -25,7 +25,7 @@ crash: $(MADE)  ## the long storms of kill -9; says what they proved
 	$(RUN) pytest -s -m slow -p no:randomly
 
 bench: $(MADE)  ## measure, and print the table
-	$(VENV)/bin/python benchmarks
+	$(RUN) benchmarks
 
 fmt: $(MADE)  ## put the code in order
 	$(RUN) ruff check --fix .
