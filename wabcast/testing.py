@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -151,14 +151,29 @@ class ProviderContract(ABC):
     def message(self) -> Message:
         return MESSAGE
 
+    def is_send(self, request: bytes) -> bool:
+        """Whether a request (its bytes) is one that sends; for who also asks before or after."""
+        return bool(request)
+
+    def refusals(self) -> Iterable[tuple[int, bytes, type[Verdict]]]:
+        """More answers, each with the verdict it means: the provider's own ways of saying no."""
+        return ()
+
     async def send(self, way: Way) -> tuple[Verdict, int]:
         """The verdict on one message to a server that behaves so; how many requests came."""
         async with play(way) as played:
             provider = self.make_provider(played.base_url, timeout=0.5)
             try:
-                return await provider.send(self.message()), len(played.requests)
+                verdict = await provider.send(self.message())
+                return verdict, sum(map(self.is_send, played.requests))
             finally:
                 await provider.aclose()
+
+    async def test_its_own_refusals_mean_what_it_says(self) -> None:
+        for status, body, kind in self.refusals():
+            verdict, requests = await self.send(answers(status, body))
+            assert isinstance(verdict, kind), (status, body, verdict)
+            assert requests == 1
 
     async def test_a_message_that_is_taken_has_an_id(self) -> None:
         status, body, message_id = self.accepted_answer()
@@ -184,13 +199,15 @@ class ProviderContract(ABC):
         polite = answers(status, body)
 
         async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await (polite if len(played.requests) == 1 else cuts)(reader, writer)
+            # Its questions, if it has any, are cut too: only a send decides.
+            sends = sum(map(self.is_send, played.requests))
+            await (polite if sends == 1 else cuts)(reader, writer)
 
         async with play(once) as played:
             provider = self.make_provider(played.base_url, timeout=5)
             assert isinstance(await provider.send(self.message()), Accepted)
             assert isinstance(await provider.send(self.message()), Lost)
-            assert len(played.requests) == 2
+            assert sum(map(self.is_send, played.requests)) == 2
             await provider.aclose()
 
     async def test_what_cannot_be_read_is_in_doubt(self) -> None:

@@ -19,6 +19,7 @@ from wabcast.providers.gateway import (
     Gateway,
     digits,
     medium,
+    mime_of,
     moment,
     person_of,
     text_of,
@@ -41,12 +42,13 @@ _STATUSES = {
 
 
 class EvolutionProvider(Gateway):
-    """`base_url`, `instance`, `api_key`. A webhook is genuine when it carries the key."""
+    """`base_url`, `instance`, `api_key`. A webhook is genuine when it carries the key, or the
+    `webhook_secret`, for who sends with the server's key while webhooks carry the instance's."""
 
     name: ClassVar[str] = "evolution"
     needed_settings: ClassVar[tuple[str, ...]] = ("base_url", "instance")
     optional_settings: ClassVar[tuple[str, ...]] = ("typing", "check_numbers")
-    optional_secrets: ClassVar[tuple[str, ...]] = ()
+    signing_secrets: ClassVar[tuple[str, ...]] = ("api_key",)
     key_header: ClassVar[str] = "apikey"
 
     @property
@@ -67,7 +69,7 @@ class EvolutionProvider(Gateway):
         if sent is None:
             return None
         kind, link, caption, file_name = sent
-        body = {**to, "mediatype": kind, "mimetype": _MIMES[kind], "media": link}
+        body = {**to, "mediatype": kind, "mimetype": mime_of(kind, link, _MIMES), "media": link}
         body |= {"caption": caption} if caption else {}
         body |= {"fileName": file_name} if file_name else {}
         return f"message/sendMedia/{self._instance}", body
@@ -87,9 +89,9 @@ class EvolutionProvider(Gateway):
         return None
 
     async def look_up(self, phone: str) -> str | None:
-        body = json.dumps({"numbers": [digits(phone)]}).encode()
-        path = f"chat/whatsappNumbers/{self._instance}"
-        payload = (await self._http.post(path, body, "application/json")).json()
+        asked = {"numbers": [digits(phone)]}
+        answer = await self.post(f"chat/whatsappNumbers/{self._instance}", asked)
+        payload = answer.json()
         found = payload[0] if isinstance(payload, list) and payload else None
         if isinstance(found, dict) and found.get("exists") is False:
             return None
@@ -110,14 +112,37 @@ class EvolutionProvider(Gateway):
         except (ValueError, RecursionError):
             return False
         given = payload.get("apikey") if isinstance(payload, dict) else None
-        return isinstance(given, str) and hmac.compare_digest(given.encode(), self._key.encode())
+        if not isinstance(given, str):
+            return False
+        told = given.encode("utf-8", "replace")
+        same = [hmac.compare_digest(told, key.encode()) for key in self._keys()]
+        return any(same)
 
     def redact(self, body: bytes) -> bytes:
-        """The body without the key, before it is kept."""
-        return body.replace(self._key.encode(), b"***")
+        """The body without the keys, however they are spelt in it, before it is kept."""
+        try:
+            payload = json.loads(body)
+        except (ValueError, RecursionError):
+            payload = None
+        if isinstance(payload, dict):
+            if "apikey" in payload:
+                payload["apikey"] = "***"
+            # Every letter as it is, so that no escape hides a key from what follows.
+            body = json.dumps(payload, ensure_ascii=False).encode("utf-8", "replace")
+        for key in self._keys():
+            for spelt in (key, json.dumps(key, ensure_ascii=False)[1:-1]):
+                body = body.replace(spelt.encode(), b"***")
+        return body
+
+    def _keys(self) -> list[str]:
+        return [key for key in (self._key, self._webhook_secret) if key]
 
     def parse(self, payload: Mapping[str, Any]) -> list[News]:
         event = str(payload.get("event", "")).lower().replace("_", ".").replace("-", ".")
+        if payload.get("instance", self._settings.get("instance")) != self._settings.get(
+            "instance"
+        ):
+            return []
         told = payload.get("data")
         items = told if isinstance(told, list) else [told]
         news: list[News] = []

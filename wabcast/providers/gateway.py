@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
+from wabcast.clock import Clock
 from wabcast.delivery import Accepted, Deferred, Halted, Lost, Rejected, Scope, Verdict
 from wabcast.errors import Refused, UsageError
+from wabcast.media import media_type
 from wabcast.message import Message
 from wabcast.providers.base import Health, Settings, missing
 from wabcast.providers.http import (
@@ -30,6 +32,8 @@ from wabcast.providers.http import (
 from wabcast.receipts import News, Person
 
 TIMELOCK = re.compile(r"\b463\b|time-?lock", re.IGNORECASE)
+_BESIDE = frozenset({"stack", "request", "path", "timestamp", "version"})
+"""What an error says beside its cause: a line number or the text of a message may be 463."""
 TIMELOCK_REASON = (
     "WhatsApp lets this number begin no new chats for now (reach-out timelock); it ends by itself"
 )
@@ -51,6 +55,8 @@ class Gateway(ABC):
     optional_settings: ClassVar[tuple[str, ...]]
     needed_secrets: ClassVar[tuple[str, ...]] = ("api_key",)
     optional_secrets: ClassVar[tuple[str, ...]] = ("webhook_secret",)
+    signing_secrets: ClassVar[tuple[str, ...]] = ("webhook_secret",)
+    carries: ClassVar[frozenset[str]] = frozenset({"text", *MEDIA})
     default_rate: ClassVar[str | None] = "20/m"
     default_jitter: ClassVar[str] = "5s-15s"
     default_daily_cap: ClassVar[int] = 200
@@ -66,6 +72,7 @@ class Gateway(ABC):
         concurrency: int = 10,
         timeout: float = TIMEOUT,  # one bound for all requests
         transport: AsyncBaseTransport | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.validate(settings.values)
         if lacking := missing(self.needed_secrets, secrets):
@@ -75,6 +82,12 @@ class Gateway(ABC):
             )
         self._settings = settings
         self._key = secrets["api_key"].strip()
+        if not self._key.isascii() or not self._key.isprintable():
+            raise UsageError(
+                f"the api_key of account {settings.account!r} holds a character that none has",
+                hint="look for a line break or a quotation mark where it is kept",
+            )
+        self._clock = clock or Clock()
         self._webhook_secret = secrets.get("webhook_secret", "").strip()
         self._http = Http(
             settings.get("base_url"),
@@ -123,7 +136,11 @@ class Gateway(ABC):
 
     @abstractmethod
     async def look_up(self, phone: str) -> str | None:
-        """The chat of a number that is on WhatsApp, None of one that is not."""
+        """The chat of a number that is on WhatsApp, None of one that is not.
+
+        Only just before its message, and so at the pace of the messages: checking numbers in
+        bulk gets an account banned (PROVIDERS 6.0).
+        """
 
     @abstractmethod
     async def state(self) -> tuple[str, bool]:
@@ -147,14 +164,14 @@ class Gateway(ABC):
                 found = await self.look_up(message.to)
                 if found is None:
                     return Rejected("not_on_whatsapp", "the number is not on WhatsApp")
-                wanted = self.request(message, found) or wanted
+                chat, wanted = found, self.request(message, found) or wanted
             if self._settings.get("typing") == "yes":
                 await self.typing(chat)
         except HttpFault as exc:
             return Deferred("connect", str(exc), scope=Scope.ACCOUNT)
         path, body = wanted
         try:
-            answer = await self._http.post(path, _json(body), "application/json")
+            answer = await self.post(path, body)
         except Unsent as exc:
             return Deferred("connect", str(exc), scope=Scope.ACCOUNT)
         except HttpFault as exc:
@@ -170,14 +187,17 @@ class Gateway(ABC):
             if found:
                 return Accepted(found)
             return Lost(f"HTTP {status} without a message id", "no_id")
-        if TIMELOCK.search(text):
+        cause = text if payload is None else " ".join(_said(payload))
+        if TIMELOCK.search(cause):
             return Halted("463", TIMELOCK_REASON)
         if special := self.special(status, payload):
             return special
         told = f"{self.name} says HTTP {status}: {_words(payload) or text[:200]}"
         told = self._http.scrub(told)
         if status == 429:
-            return Deferred("429", told, scope=Scope.ACCOUNT)
+            wait = answer.headers.get("retry-after", "")
+            seconds = min(int(wait[:9]), 86_400) if wait.isdecimal() else 0
+            return Deferred("429", told, timedelta(seconds=seconds) or None, Scope.ACCOUNT)
         if status < 400 or status in (401, 403, 404, 405):
             return Halted(str(status), told)
         if status < 500 and status != 408:
@@ -194,12 +214,19 @@ class Gateway(ABC):
         except HttpFault as exc:
             problem = f"{self._http.base} cannot be reached: {exc}. Is the gateway running?"
             return Health(ok=False, status="UNREACHABLE", problems=(problem,))
-        problems: tuple[str, ...] = ()
+        if ok:
+            return Health(ok=True, status="CONNECTED")
         if status == "TOKEN":
-            problems = ("the gateway refuses the API key. Compare it with the gateway's own.",)
-        elif not ok:
-            problems = (f"the session is {status}. Open the gateway and connect the phone.",)
-        return Health(ok=ok, status="CONNECTED" if ok else status, problems=problems)
+            problem = "the gateway refuses the API key. Compare it with the gateway's own."
+        elif status == "HTTP 404":
+            problem = "the gateway does not know this session. Create it there, or name another."
+            status = "UNKNOWN_NUMBER"
+        elif status.startswith("HTTP "):
+            problem = f"the gateway does not tell how its session is ({status}). Look at its log."
+            status = "REFUSED"
+        else:
+            problem = f"the session is {status}. Open the gateway and connect the phone."
+        return Health(ok=False, status=status, problems=(problem,))
 
     async def templates(self) -> list[dict[str, Any]]:
         raise Refused(
@@ -225,6 +252,9 @@ class Gateway(ABC):
     async def aclose(self) -> None:
         await self._http.aclose()
 
+    async def post(self, path: str, body: Mapping[str, Any]) -> Answer:
+        return await self._http.post(path, _json(body), "application/json")
+
     async def read(self, path: str, query: Mapping[str, str] | None = None) -> tuple[int, object]:
         answer = await self._http.get(path, query)
         return answer.status, answer.json()
@@ -239,6 +269,12 @@ def medium(body: Mapping[str, Any]) -> tuple[str, str, str, str] | None:
     return str(kind), part["link"], str(part.get("caption", "")), str(part.get("filename", ""))
 
 
+def mime_of(kind: str, link: str, usual: Mapping[str, str]) -> str:
+    """What a link's ending stands for, else what media of its kind usually are."""
+    found = media_type(link.partition("?")[0].partition("#")[0])
+    return usual[kind] if found == "application/octet-stream" else found
+
+
 def text_of(body: Mapping[str, Any]) -> str | None:
     part = body.get("text")
     if body.get("type") != "text" or not isinstance(part, dict):
@@ -247,14 +283,20 @@ def text_of(body: Mapping[str, Any]) -> str | None:
 
 
 def person_of(*names: object) -> Person:
-    """Who `4915…@c.us` or `…@s.whatsapp.net` is; an `@lid` says nothing."""
+    """Who `4915…@c.us` or `…@s.whatsapp.net` is. An `@lid` hides the number as a BSUID does:
+    it is learnt from the receipts of what was sent, so that a STOP from it finds its person."""
+    phone = hidden = None
     for name in names:
         if isinstance(name, str):
             user, _, server = name.partition("@")
-            digits = user.partition(":")[0]
-            if server in ("c.us", "s.whatsapp.net") and digits.isdecimal():
-                return Person(f"+{digits}")
-    return Person()
+            user = user.partition(":")[0]
+            if not (user.isascii() and user.isdecimal()):
+                continue
+            if server in ("c.us", "s.whatsapp.net"):
+                phone = phone or f"+{user}"
+            elif server == "lid":
+                hidden = hidden or f"{user}@lid"
+    return Person(phone, hidden)
 
 
 def moment(value: object) -> datetime | None:
@@ -274,12 +316,25 @@ def _json(body: Mapping[str, Any]) -> bytes:
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _words(payload: object) -> str:
+def _words(payload: object, deep: int = 8) -> str:
     """What an error says, wherever it says it."""
-    if isinstance(payload, dict):
+    if isinstance(payload, dict) and deep:
         for key in ("message", "error", "exception", "response"):
-            if words := _words(payload.get(key)):
+            if words := _words(payload.get(key), deep - 1):
                 return words
-    if isinstance(payload, list) and payload:
-        return _words(payload[0])
+    if isinstance(payload, list) and payload and deep:
+        return _words(payload[0], deep - 1)
     return payload[:200] if isinstance(payload, str) else ""
+
+
+def _said(payload: object, deep: int = 8) -> Iterator[str]:
+    """Every word and number of an error, but for what stands beside its cause."""
+    if isinstance(payload, dict) and deep:
+        for key, value in payload.items():
+            if key not in _BESIDE:
+                yield from _said(value, deep - 1)
+    elif isinstance(payload, list) and deep:
+        for value in payload:
+            yield from _said(value, deep - 1)
+    elif isinstance(payload, str | int):
+        yield str(payload)

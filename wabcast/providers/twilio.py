@@ -10,8 +10,9 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlencode
 
@@ -20,11 +21,25 @@ from wabcast.delivery import Accepted, Deferred, Halted, Lost, Rejected, Scope, 
 from wabcast.errors import Refused, UsageError
 from wabcast.message import Message
 from wabcast.providers.base import Health, Settings, missing
-from wabcast.providers.gateway import medium, text_of
-from wabcast.providers.http import TIMEOUT, Answer, AsyncBaseTransport, Http, HttpFault, Unsent
-from wabcast.receipts import Inbound, News, Receipt, Status, person
+from wabcast.providers.gateway import MEDIA, medium, text_of
+from wabcast.providers.http import (
+    TIMEOUT,
+    Answer,
+    AsyncBaseTransport,
+    Http,
+    HttpFault,
+    Unsent,
+    base_url,
+)
+from wabcast.receipts import Inbound, News, Person, Receipt, Status, person
 
 BASE = "https://api.twilio.com"
+
+REMEMBERED = 10_000
+"""Messages whose SID is known, and which are therefore not the one whose answer was lost."""
+
+_SID = re.compile(r"AC[0-9A-Za-z]{1,64}")
+_SENDER = re.compile(r"\+\d{6,15}")
 
 _ACCOUNT, _CAMPAIGN, _MESSAGE = Scope.ACCOUNT, Scope.CAMPAIGN, Scope.MESSAGE
 _THROTTLED = frozenset({20429, 63018, 63017, 14107, 30001})
@@ -48,7 +63,8 @@ _STATUSES = {
 class TwilioProvider:
     """`account_sid`, `from` (a number, or `messaging_service_sid`), and the auth token.
 
-    `webhook_url` is the address that Twilio was given: its signatures are over it.
+    `webhook_url` and `status_callback` are the addresses that Twilio was given: its signatures
+    are over them, and without them no webhook is believed.
     """
 
     name: ClassVar[str] = "twilio"
@@ -62,6 +78,8 @@ class TwilioProvider:
     )
     needed_secrets: ClassVar[tuple[str, ...]] = ("auth_token",)
     optional_secrets: ClassVar[tuple[str, ...]] = ()
+    signing_secrets: ClassVar[tuple[str, ...]] = ("auth_token",)
+    carries: ClassVar[frozenset[str]] = frozenset({"text", "template", *MEDIA})
     default_rate: ClassVar[str | None] = "80/s"
     transient_codes: ClassVar[frozenset[str]] = frozenset(map(str, _THROTTLED | _TRANSIENT)) | {
         "connect",
@@ -87,6 +105,7 @@ class TwilioProvider:
         self._settings = settings
         self._token = secrets["auth_token"].strip()
         self._clock = clock or Clock()
+        self._known: dict[str, None] = {}
         sid = settings.get("account_sid")
         key = base64.b64encode(f"{sid}:{self._token}".encode()).decode()
         self._http = Http(
@@ -118,6 +137,17 @@ class TwilioProvider:
             raise UsageError(
                 "a twilio account needs a sender", hint="--set from=+1... or messaging_service_sid"
             )
+        if not _SID.fullmatch(values["account_sid"]):
+            raise UsageError(
+                f"not an account SID: {values['account_sid']!r}", hint="it begins with AC"
+            )
+        if values.get("from") and not _SENDER.fullmatch(_number(values["from"])):
+            raise UsageError(f"not a sender: {values['from']!r}", hint="as in from=+14155238886")
+        for key in ("base_url", "status_callback", "webhook_url"):
+            if values.get(key) and key == "base_url":
+                base_url(values[key])
+            elif values.get(key) and not values[key].startswith(("https://", "http://")):
+                raise UsageError(f"{key} is a URL, not {values[key]!r}", hint="https://...")
 
     async def send(self, message: Message) -> Verdict:
         """One POST; where no answer came, Twilio is asked whether it has the message."""
@@ -133,16 +163,27 @@ class TwilioProvider:
         except Unsent as exc:
             return Deferred("connect", str(exc), scope=_ACCOUNT)
         except HttpFault as exc:
+            verdict: Verdict = Lost(str(exc), "no_answer")
+        else:
+            verdict = self._verdict(answer)
+        if isinstance(verdict, Lost):
             found = await self._find(form, began)
-            return Accepted(found) if found else Lost(str(exc), "no_answer")
-        return self._verdict(answer)
+            verdict = Accepted(found) if found else verdict
+        if isinstance(verdict, Accepted):
+            self._remember(verdict.message_id)
+        return verdict
+
+    def _remember(self, sid: str) -> None:
+        self._known[sid] = None
+        if len(self._known) > REMEMBERED:
+            del self._known[next(iter(self._known))]
 
     def _form(self, message: Message) -> dict[str, str] | None:
         form = {"To": f"whatsapp:{message.to}"}
         if service := self._settings.get("messaging_service_sid"):
             form["MessagingServiceSid"] = service
         else:
-            form["From"] = f"whatsapp:{self._settings.get('from')}"
+            form["From"] = f"whatsapp:{_number(self._settings.get('from'))}"
         if callback := self._settings.get("status_callback"):
             form["StatusCallback"] = callback
         text, sent = text_of(message.body), medium(message.body)
@@ -150,7 +191,7 @@ class TwilioProvider:
         if text is not None:
             form["Body"] = text
         elif sent is not None:
-            form |= {"MediaUrl": sent[1], "Body": sent[2]}
+            form |= {"MediaUrl": sent[1], **({"Body": sent[2]} if sent[2] else {})}
         elif isinstance(template, dict) and str(template.get("name", "")).startswith("HX"):
             form["ContentSid"] = template["name"]
             if variables := _variables(template):
@@ -161,7 +202,8 @@ class TwilioProvider:
 
     async def _find(self, form: Mapping[str, str], began: datetime) -> str | None:
         """The SID of what Twilio took for this person since `began`, if it took it."""
-        query = {"To": form["To"], "DateSent>": f"{began:%Y-%m-%d}", "PageSize": "20"}
+        # Newest first. No date: what is queued still has no `date_sent`.
+        query = {"To": form["To"], "PageSize": "50"}
         for wait in (1.0, 4.0):
             await self._clock.sleep(wait)
             try:
@@ -170,7 +212,9 @@ class TwilioProvider:
                 continue
             listed = payload.get("messages") if isinstance(payload, dict) else None
             for item in listed if isinstance(listed, list) else ():
-                if isinstance(item, dict) and _is_it(item, form, began):
+                if not isinstance(item, dict) or item.get("sid") in self._known:
+                    continue
+                if _is_it(item, form, began):
                     return str(item["sid"])
         return None
 
@@ -186,7 +230,9 @@ class TwilioProvider:
         if isinstance(code, int):
             return verdict_of(code, told, answer.status)
         if answer.status == 429:
-            return Deferred("429", told, scope=_ACCOUNT)
+            wait = answer.headers.get("retry-after", "")
+            seconds = min(int(wait[:9]), 86_400) if wait.isdecimal() else 0
+            return Deferred("429", told, timedelta(seconds=seconds) or None, _ACCOUNT)
         if answer.status < 400 or answer.status in (401, 403, 404, 405):
             return Halted(str(answer.status), told)
         if answer.status < 500 and answer.status != 408:
@@ -228,7 +274,7 @@ class TwilioProvider:
             return []
         to, sender = payload.get("To"), payload.get("From")
         word = str(payload.get("MessageStatus", "")).lower()
-        if word:
+        if word not in ("", "received", "receiving"):
             status = _STATUSES.get(word)
             if status is None:
                 return []
@@ -238,15 +284,16 @@ class TwilioProvider:
                 told = str(payload.get("ChannelStatusMessage") or word)
                 error = _failure(int(code) if code.isdecimal() else 0, told)
             return [Receipt(sid, status, None, person=_person(to), error=error)]
-        tapped = payload.get("ButtonPayload")
+        tapped = payload.get("ButtonPayload") or payload.get("ButtonText")
+        media = str(payload.get("NumMedia") or "0") != "0"
         return [
             Inbound(
                 sid,
                 _person(sender, payload.get("ExternalUserId")),
                 None,
-                "button" if tapped else "text",
+                "button" if tapped else "media" if media else "text",
                 text=str(payload.get("ButtonText") or payload.get("Body") or ""),
-                payload=str(tapped or ""),
+                payload=str(payload.get("ButtonPayload") or ""),
                 context_id=payload.get("OriginalRepliedMessageSid"),
                 name=str(payload.get("ProfileName") or ""),
             )
@@ -254,15 +301,16 @@ class TwilioProvider:
 
     def verify(self, headers: Mapping[str, str], body: bytes) -> bool:
         """`X-Twilio-Signature`: base64 HMAC-SHA1 of the URL and the sorted form."""
-        url = self._settings.get("webhook_url")
-        if not url:
-            return False
         given = {key.lower(): value for key, value in headers.items()}
         form = sorted(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
-        signed = url + "".join(key + value for key, value in form)
-        made = hmac.new(self._token.encode(), signed.encode(), hashlib.sha1).digest()
-        signature = given.get("x-twilio-signature", "")
-        return hmac.compare_digest(base64.b64encode(made), signature.encode())
+        signature = given.get("x-twilio-signature", "").encode()
+        said = "".join(key + value for key, value in form)
+        urls = {self._settings.get("webhook_url"), self._settings.get("status_callback")} - {""}
+        return any(self._signed(url + said, signature) for url in urls)
+
+    def _signed(self, text: str, signature: bytes) -> bool:
+        made = hmac.new(self._token.encode(), text.encode(), hashlib.sha1).digest()
+        return hmac.compare_digest(base64.b64encode(made), signature)
 
     def challenge(self, query: Mapping[str, str]) -> str | None:  # noqa: ARG002  # it asks nothing
         return None
@@ -284,9 +332,11 @@ def verdict_of(code: int, told: str, status: int = 400) -> Verdict:
         return Rejected(word, told)
     if code in _TEMPLATE:
         return Halted(word, told, _CAMPAIGN)
-    if code in _LOCKED or status in (401, 403):
+    if code in _WRONG:
+        return Rejected(word, told, scope=_MESSAGE)
+    if code in _LOCKED or status in (401, 403, 404, 405):
         return Halted(word, told)
-    if code in _WRONG or status < 500:
+    if status < 500:
         return Rejected(word, told, scope=_MESSAGE)
     return Lost(told, word)
 
@@ -325,5 +375,9 @@ def _is_it(item: Mapping[str, Any], form: Mapping[str, str], began: datetime) ->
     return (made.astimezone(UTC) - began).total_seconds() >= -2
 
 
-def _person(*names: object) -> Any:
-    return person(*(str(name).removeprefix("whatsapp:") for name in names if name))
+def _number(name: str) -> str:
+    return name.removeprefix("whatsapp:")
+
+
+def _person(*names: object) -> Person:
+    return person(*(_number(str(name)) for name in names if name))

@@ -10,8 +10,8 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from typing import Any, ClassVar
+from urllib.parse import quote
 
-from wabcast.clock import Clock
 from wabcast.delivery import Halted, Rejected, Verdict
 from wabcast.message import Message
 from wabcast.providers.gateway import (
@@ -19,6 +19,7 @@ from wabcast.providers.gateway import (
     Gateway,
     digits,
     medium,
+    mime_of,
     moment,
     person_of,
     text_of,
@@ -64,7 +65,8 @@ class WahaProvider(Gateway):
         if sent is None:
             return None
         kind, link, caption, file_name = sent
-        file = {"mimetype": _MIMES[kind], "filename": file_name or f"{kind}", "url": link}
+        file = {"mimetype": mime_of(kind, link, _MIMES), "url": link}
+        file["filename"] = file_name or link.partition("?")[0].rpartition("/")[2] or kind
         return _PATHS[kind], {**to, "file": file, **({"caption": caption} if caption else {})}
 
     def message_id(self, payload: object) -> str | None:
@@ -74,7 +76,8 @@ class WahaProvider(Gateway):
         key = payload.get("key")
         found = key.get("id") if isinstance(key, dict) else payload.get("id")
         if isinstance(found, dict):
-            found = found.get("id") or found.get("_serialized")
+            # 2026.7.1 calls `_serialized` otherwise.
+            found = found.get("id") or next((text for text in found.values() if _whole(text)), None)
         return bare(found)
 
     def special(self, status: int, payload: object) -> Verdict | None:
@@ -96,13 +99,13 @@ class WahaProvider(Gateway):
         )
 
     async def typing(self, chat: str) -> None:
-        body = f'{{"session":"{self._session}","chatId":"{chat}"}}'.encode()
-        await self._http.post("api/startTyping", body, "application/json")
-        await Clock().sleep(TYPING_SECONDS)
-        await self._http.post("api/stopTyping", body, "application/json")
+        where = {"session": self._session, "chatId": chat}
+        await self.post("api/startTyping", where)
+        await self._clock.sleep(TYPING_SECONDS)
+        await self.post("api/stopTyping", where)
 
     async def state(self) -> tuple[str, bool]:
-        status, payload = await self.read(f"api/sessions/{self._session}")
+        status, payload = await self.read(f"api/sessions/{quote(self._session, safe='')}")
         if status in (401, 403):
             return "TOKEN", False
         word = payload.get("status") if isinstance(payload, dict) else None
@@ -122,9 +125,9 @@ class WahaProvider(Gateway):
         event, told = payload.get("event"), payload.get("payload")
         if not isinstance(told, dict) or payload.get("session", self._session) != self._session:
             return []
-        if event == "message.ack":
+        if event == "message.ack" and told.get("fromMe") is not False:
             return _acked(told, payload)
-        if event == "message" and told.get("fromMe") is not True:
+        if event in ("message", "message.any") and told.get("fromMe") is not True:
             return _inbound(told)
         return []
 
@@ -137,16 +140,22 @@ def bare(found: object) -> str | None:
     return (parts[2] if len(parts) > 2 else found) or None
 
 
+def _whole(text: object) -> bool:
+    return isinstance(text, str) and text.startswith(("true_", "false_"))
+
+
 def _acked(told: Mapping[str, Any], payload: Mapping[str, Any]) -> list[News]:
     message_id, ack = bare(told.get("id")), told.get("ack")
-    status = _ACKS.get(ack) if isinstance(ack, int) else None
+    status = _ACKS.get(ack) if isinstance(ack, int) and ack is not True else None
     if message_id is None or status is None:
         return []
     error = None
     if status is Status.FAILED:
         error = Rejected("ack -1", "WhatsApp did not take it")
     at = moment(payload.get("timestamp")) or moment(told.get("timestamp"))
-    return [Receipt(message_id, status, at, person=person_of(told.get("to")), error=error)]
+    chat = str(told["id"]).split("_")[1:2]
+    who = person_of(told.get("to"), *chat)
+    return [Receipt(message_id, status, at, person=who, error=error)]
 
 
 def _inbound(told: Mapping[str, Any]) -> list[News]:
