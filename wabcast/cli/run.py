@@ -84,10 +84,22 @@ class Shift:
         self._numbers: list[int] = []
 
     async def work(self) -> None:
-        """Until nothing is due, or, watching, until a signal comes."""
-        from wabcast.cli import live
+        """Until nothing is due, or, watching, until a signal comes; a watch serves hooks too."""
+        from wabcast import hooks
 
         self._obey_signals()
+        if not self._watch:
+            await self._serve()
+            return
+        async with asyncio.TaskGroup() as group:
+            group.create_task(
+                hooks.deliver_forever(self._path, self._clock, self._stop, say=output.warn)
+            )
+            await self._serve()
+
+    async def _serve(self) -> None:
+        from wabcast.cli import live
+
         while not self._stop.is_set():
             ready = await self._look()
             if ready:
