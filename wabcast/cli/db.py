@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wabcast.cli import Verbs, output
+from wabcast.cli import Verbs, db_audit, db_prune, output
 from wabcast.errors import Exit, Refused, UsageError
 
 if TYPE_CHECKING:
@@ -139,6 +139,10 @@ def _tell_restored(path: Path, before: Path | None, done: Restored) -> None:
             "what was sent after the copy was made is owed again, and would be sent twice: "
             "look before you resume"
         )
+
+
+app.verb("audit", json=True)(db_audit.audit)
+app.verb("prune", json=True, examples=db_prune.EXAMPLES)(db_prune.prune)
 
 
 @app.verb("vacuum", json=True)

@@ -1,7 +1,14 @@
-"""The proof: what must hold of any campaign in the file, checked row by row."""
+"""The proof: what must hold of any campaign, and of the file, checked row by row.
+
+Reads only. What must not break: a finding is a breach of a law, never an oddity of the world.
+Late news, clocks that differ and campaigns that were deleted are no findings.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,6 +36,7 @@ select whatsapp_message_id, count(*) from campaign_messages
  group by whatsapp_message_id having count(*) > 1 limit 20
 """
 
+# News of a message that was given back proves that it has gone; so may one without attempts.
 BACKWARDS = """
 select id, status from campaign_messages
  where campaign_id = :number and (
@@ -40,8 +48,13 @@ select id, status from campaign_messages
     or (status in ('sent', 'delivered') and read_at is not null)
     or (status in ('sent', 'delivered', 'read') and replied_at is not null)
     or ((status = 'failed') <> (failed_at is not null))
-    or (status in ('pending', 'skipped') and (sent_at is not null or failed_at is not null))
-    or (status in ('sent', 'delivered', 'read', 'replied', 'queued') and attempts = 0))
+    or (status = 'failed' and delivered_at is not null)
+    or (status in ('pending', 'skipped', 'queued', 'in_doubt')
+        and coalesce(sent_at, delivered_at, read_at, replied_at, failed_at) is not null)
+    or read_at < delivered_at or replied_at < read_at
+    or (status in ('queued', 'in_doubt') and attempts = 0)
+    or (status in ('sent', 'delivered', 'read', 'replied') and attempts = 0
+        and whatsapp_message_id is null and contact_id is not null))
  limit 20
 """
 
@@ -56,23 +69,126 @@ select count(*) from campaign_messages
    and error_message is null
 """
 
+UNCOUNTED = """
+select count(*) from inbound_messages i
+  join campaign_messages m on m.id = i.campaign_message_id
+ where m.campaign_id = :number and m.replied_at is null
+"""
+
+# When it became known: what WhatsApp tells may come a week late, what a person did stands at
+# once, but for a write that waited for the file.
+UNWANTED = """
+select count(*) from campaign_messages m join contacts c on c.id = m.contact_id
+ where m.campaign_id = :number and m.queued_at is not null
+   and ((c.opted_out_at is not null
+         and m.queued_at > strftime('%Y-%m-%dT%H:%M:%fZ', max(c.opted_out_at, c.updated_at),
+             case when c.opt_out_reason glob 'wrote *' or c.opt_out_reason glob '[0-9]*'
+                    or c.opt_out_reason glob 'stopped *' or c.opt_out_reason glob '* number)'
+                  then '+7 days' else '+1 minute' end))
+     or (c.blocked_at is not null
+         and m.queued_at > strftime('%Y-%m-%dT%H:%M:%fZ', max(c.blocked_at, c.updated_at),
+             '+1 minute')))
+"""
+
 PROVED = (
     "every counter equals its rows",
     "no message of WhatsApp's belongs to two people",
     "no status has gone backwards, none lacks its time",
     "nobody is owed a message by a completed campaign",
     "every failure, doubt and skip has a reason",
+    "whoever answered is counted as having replied",
+    "nobody was written to after they had opted out or been blocked",
 )
+
+NUMBERS = "select number from campaigns where number > :after order by number limit 100"
+
+DANGLING = 'select "table", count(*) as count from pragma_foreign_key_check group by 1'
+
+# A campaign may have been deleted since; then the log knows of its creation, unless it was
+# pruned: ids are given one after the other, and never twice.
+SUBJECTLESS = """
+select e.campaign_id as campaign, count(*) as count from events e
+ where e.campaign_id is not null
+   and not exists (select 1 from campaigns where id = e.campaign_id)
+   and not exists (select 1 from events
+                    where campaign_id = e.campaign_id and event = 'campaign:created')
+   and (select count(*) from events) = (select max(id) from events)
+ group by e.campaign_id limit 20
+"""
+
+MESSAGELESS = """
+select count(*) from events e join campaigns c on c.id = e.campaign_id
+ where e.event glob 'message:*' and e.data ->> 'messageId' is not null
+   and not exists (select 1 from campaign_messages m
+                    where m.id = e.data ->> 'messageId' and m.campaign_id = c.number)
+"""
+
+TWO_MINDS = """
+select count(*) from events
+ where campaign_id is not null and data ->> 'campaignId' <> campaign_id
+"""
+
+# While a campaign runs they may still be on their way to it.
+ORPHANS = """
+select count(distinct p.id) from parked_receipts p
+  join campaign_messages m on m.whatsapp_message_id = p.whatsapp_message_id
+  join campaigns c on c.number = m.campaign_id
+ where c.account_id = p.account_id and c.status in ('completed', 'failed', 'cancelled')
+"""
+
+PROVED_OF_FILE = (
+    "no row refers to what is not there",
+    "every event's campaign and message exist, or existed",
+    "no receipt waits for a message that is known",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What an audit of the whole file looked at: `findings` are sentences, none where sound."""
+
+    campaigns: int
+    messages: int
+    findings: list[str]
 
 
 def audit(db: Connection, campaign: Campaign) -> list[str]:
     """What is wrong with the ledger of a campaign, in words; nothing where it is sound."""
+    return _audit(db, campaign.number)[1]
+
+
+def audit_file(db: Connection) -> Proof:
+    """Every campaign, and what holds between the tables; each campaign of one moment."""
+    found: list[str] = []
+    count = messages = after = 0
+    while numbers := [row[0] for row in db.execute(NUMBERS, {"after": after})]:
+        for number in numbers:
+            name, findings, rows = _named(db, number)
+            count += 1
+            messages += rows
+            found += [f"{name}: {finding}" for finding in findings]
+        after = numbers[-1]
+    with _moment(db):
+        found += _between(db)
+    return Proof(count, messages, found)
+
+
+def _named(db: Connection, number: int) -> tuple[str, list[str], int]:
+    row = db.execute("select name from campaigns where number = ?", (number,)).fetchone()
+    if row is None:  # deleted since it was listed
+        return "", [], 0
+    rows, findings = _audit(db, number)
+    return str(row[0]), findings, rows
+
+
+def _audit(db: Connection, number: int) -> tuple[int, list[str]]:
     findings: list[str] = []
-    wanted = {"number": campaign.number}
-    db.execute("begin")  # counters and rows of one moment
-    try:
+    wanted = {"number": number}
+    with _moment(db):
         row = db.execute(COUNTED, wanted).fetchone()
         shown = db.execute("select * from campaigns where number = :number", wanted).fetchone()
+        if shown is None:
+            return 0, []
         findings += [
             f"counter {name} says {shown[name]}, the rows say {row[name]}"
             for name in row.keys()  # noqa: SIM118  # a row iterates over its values
@@ -83,13 +199,43 @@ def audit(db: Connection, campaign: Campaign) -> list[str]:
             for message, count in db.execute(TWICE, wanted)
         ]
         findings += [
-            f"message {number} is {status}, and its times say otherwise"
-            for number, status in db.execute(BACKWARDS, wanted)
+            f"message {message} is {status}, and its times say otherwise"
+            for message, status in db.execute(BACKWARDS, wanted)
         ]
         if owed := db.execute(OWED, wanted).fetchone()[0]:
             findings.append(f"the campaign is completed, and {owed} are still owed a message")
         if silent := db.execute(REASONLESS, wanted).fetchone()[0]:
             findings.append(f"{silent} failed, are in doubt or were skipped without a reason")
+        if lost := db.execute(UNCOUNTED, wanted).fetchone()[0]:
+            findings.append(f"{lost} answers are linked to messages that do not count as replied")
+        if unwanted := db.execute(UNWANTED, wanted).fetchone()[0]:
+            findings.append(f"{unwanted} were written to after they had opted out or been blocked")
+        return int(row["total_recipients"]), findings
+
+
+def _between(db: Connection) -> list[str]:
+    found = [
+        f"{row['count']} rows of {row['table']} refer to what is not there"
+        for row in db.execute(DANGLING)
+    ]
+    found += [
+        f"{row['count']} events tell of campaign {row['campaign']}, which never was"
+        for row in db.execute(SUBJECTLESS)
+    ]
+    if lost := db.execute(MESSAGELESS).fetchone()[0]:
+        found.append(f"{lost} events tell of messages that are not there")
+    if torn := db.execute(TWO_MINDS).fetchone()[0]:
+        found.append(f"{torn} events name two campaigns")
+    if waiting := db.execute(ORPHANS).fetchone()[0]:
+        found.append(f"{waiting} receipts wait for messages that are known")
+    return found
+
+
+@contextmanager
+def _moment(db: Connection) -> Iterator[None]:
+    """Counters and rows of one moment."""
+    db.execute("begin")
+    try:
+        yield
     finally:
         db.execute("rollback")
-    return findings
