@@ -1,21 +1,20 @@
-"""Looking at campaigns: list, show, preview, check, test, recipients, stats, audit."""
+"""Looking at campaigns before anything has left: list, show, preview."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from wabcast.cli import output
 from wabcast.cli.campaign_app import Name, app, show
-from wabcast.errors import Exit, NotFound, UsageError
+from wabcast.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from wabcast.campaign import Campaign
-    from wabcast.store.database import Connection, Row
+    from wabcast.store.database import Connection
 
 
 @app.verb("list", json=True)
@@ -121,96 +120,3 @@ def _owed(db: Connection, campaign: Campaign, count: int, phone: str | None) -> 
                 left -= 1
                 yield due
         after = (page[-1].due_at, page[-1].id)
-
-
-@app.verb(
-    "recipients", json=True, examples="wabcast campaign recipients spring --status failed --csv"
-)
-def recipients(
-    name: Name,
-    status: Annotated[
-        list[str] | None, typer.Option(metavar="STATUS", help="Only these; may be repeated.")
-    ] = None,
-    csv: Annotated[bool, typer.Option("--csv", help="CSV, ready to import again.")] = False,
-) -> None:
-    """Who got it and who did not, and why."""
-    from wabcast.delivery import MessageStatus
-    from wabcast.store import campaigns, reports
-
-    for word in status or ():
-        if word not in set(MessageStatus):
-            raise UsageError(f"not a --status: {word!r}", hint=", ".join(MessageStatus))
-    with output.open_store() as db:
-        campaign = campaigns.get(db, name)
-        rows = reports.recipients(db, campaign, status)
-        if csv:
-            from wabcast.cli.fates import write_csv
-
-            write_csv(db, campaign, rows)
-        elif output.options().json:
-            output.emit_all(_recipient(row) for row in rows)
-        else:
-            output.table(
-                ("phone", "name", "status", "code", "reason", "sent", "read"),
-                (
-                    (
-                        row["phone"],
-                        row["name"],
-                        row["status"],
-                        row["error_code"],
-                        row["error_message"],
-                        row["sent_at"],
-                        row["read_at"],
-                    )
-                    for row in rows
-                ),
-            )
-
-
-def _recipient(row: Row) -> dict[str, Any]:
-    times = ("queued_at", "sent_at", "delivered_at", "read_at", "failed_at", "replied_at")
-    plain = ("phone", "name", "status", "attempts", "whatsapp_message_id", "variant")
-    told: dict[str, Any] = {key: row[key] for key in (*plain, "error_code", "error_message")}
-    told |= {key: row[key] for key in times}
-    told["pricing"] = row["pricing"]
-    told["content"] = json.loads(row["content"]) if row["content"] else None
-    return told
-
-
-@app.verb("stats", json=True)
-def stats(name: Name) -> None:
-    """Counters and rates, what failed and why, and how long delivery took."""
-    from wabcast.cli.campaign_app import summary
-    from wabcast.store import campaigns, reports
-
-    with output.open_store() as db:
-        campaign = campaigns.get(db, name)
-        causes = reports.causes(db, campaign)
-    if output.options().json:
-        output.emit(campaigns.as_json(campaign) | {"causes": causes})
-        return
-    summary(campaign)
-    if causes:
-        output.table(
-            ("fate", "code", "why", "people"),
-            [(row["status"], row["code"], row["reason"], row["people"]) for row in causes],
-        )
-
-
-@app.verb("audit", json=True)
-def audit(name: Name) -> Exit:
-    """Prove the ledger: counters equal rows, at most one accepted send each, nothing gone back."""
-    from wabcast.store import audits, campaigns
-
-    with output.open_store() as db:
-        campaign = campaigns.get(db, name)
-        findings = audits.audit(db, campaign)
-    if output.options().json:
-        output.emit({"ok": not findings, "findings": findings})
-    else:
-        for finding in findings:
-            output.line(finding)
-        for proved in audits.PROVED:
-            output.note(f"looked at: {proved}")
-        output.line("ok" if not findings else f"{len(findings)} findings")
-    return Exit.DONE if not findings else Exit.ERROR

@@ -1,50 +1,61 @@
-"""`recipients --csv`: the people's own columns, and what became of each, ready to import again."""
+"""`recipients --csv`: the people's own columns, and what became of each, ready to import again.
+
+The first columns are those of `contact export`, by which `contact import` knows a file of ours
+and takes every column for what it was. What must not break: a fate's column never stands twice,
+though a file with fates was imported once.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
-import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
+
+from wabcast.cli.cells import guard
+from wabcast.cli.contact_files import EXPORTED
+from wabcast.cli.output import ReaderGone
 
 if TYPE_CHECKING:
-    from wabcast.campaign import Campaign
-    from wabcast.store.database import Connection, Row
+    from wabcast.store.database import Row
 
-OWN = ("phone", "first_name", "last_name", "name", "email", "company", "language", "timezone")
 FATE = (
     "status",
     "error_code",
     "error_message",
     "whatsapp_message_id",
+    "variant",
+    "pricing",
     "sent_at",
     "delivered_at",
     "read_at",
     "replied_at",
     "failed_at",
 )
-KEYS = """
-select distinct key from campaign_messages m join contacts c on c.id = m.contact_id,
-       json_each(c.attributes)
- where m.campaign_id = :number order by key
-"""
-DANGEROUS = ("=", "+", "-", "@", "\t", "\r")
+FATES = tuple(f"wabcast_{name}" for name in FATE)
 
 
-def write_csv(db: Connection, campaign: Campaign, rows: Iterable[Row]) -> None:
-    """CSV on stdout: own columns, attributes, then `wabcast_…` columns with the fate."""
-    keys = [row[0] for row in db.execute(KEYS, {"number": campaign.number})]
-    out = csv.writer(sys.stdout, lineterminator="\n")
-    out.writerow([*OWN, *keys, *(f"wabcast_{name}" for name in FATE)])
-    for row in rows:
-        attributes = json.loads(row["attributes"] or "{}")
-        own = [row[name] or "" for name in OWN]
-        more = [str(attributes.get(key, "")) for key in keys]
-        fate = [row[name] or "" for name in FATE]
-        out.writerow([own[0], *map(guarded, [*own[1:], *more, *fate])])
+def write_csv(file: IO[str], rows: Iterable[Row], keys: Iterable[str]) -> int:
+    """Own columns, attributes (`keys`), then `wabcast_...` with the fate.
 
-
-def guarded(cell: str) -> str:
-    """A spreadsheet would run a cell that begins like a formula: put an apostrophe before it."""
-    return f"'{cell}" if cell.startswith(DANGEROUS) else cell
+    Returns how many were left out: they were removed since, and have no number to go by.
+    """
+    attributes = [key for key in keys if key not in EXPORTED and key not in FATES]
+    out = csv.writer(file, lineterminator="\n")
+    gone = 0
+    try:
+        out.writerow([*EXPORTED, *map(guard, attributes), *FATES])
+        for row in rows:
+            if row["phone"] is None:
+                gone += 1
+                continue
+            more = json.loads(row["attributes"])
+            cells = [
+                *(row[name] for name in EXPORTED),
+                *(more.get(key) for key in attributes),
+                *(row[name] for name in FATE),
+            ]
+            out.writerow(["" if cell is None else guard(str(cell)) for cell in cells])
+    except BrokenPipeError as exc:
+        raise ReaderGone from exc
+    return gone

@@ -1,17 +1,25 @@
-"""What can be read out of the ledger: who cannot be told, who failed and why, and the proof.
+"""What can be read out of the ledger: who cannot be told, who got it, what failed and why.
 
-Reads only.
+Reads only. What must not break: a look is of one moment, however many statements it takes, and
+its memory does not grow with the campaign: what is counted is counted in SQL.
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from wabcast import events as words
+from wabcast import metrics
+from wabcast.clock import SECOND, text
 from wabcast.delivery import Unsayable
 from wabcast.errors import Refused
+from wabcast.store import campaigns, events
 
 if TYPE_CHECKING:
     from wabcast.campaign import Campaign
@@ -26,29 +34,138 @@ select c.messages_failed + c.in_doubt
   from campaigns c where c.number = :number
 """
 
-RECIPIENTS = """
-select m.id, m.status, m.attempts, m.whatsapp_message_id, m.variant, m.content, m.error_code,
-       m.error_message, m.due_at, m.queued_at, m.sent_at, m.delivered_at, m.read_at,
+RECIPIENT = """
+select m.id, m.contact_id, m.status, m.attempts, m.whatsapp_message_id, m.variant, m.content,
+       m.error_code, m.error_message, m.due_at, m.queued_at, m.sent_at, m.delivered_at, m.read_at,
        m.failed_at, m.replied_at, m.pricing,
        c.phone, c.first_name, c.last_name, c.name, c.email, c.company, c.language, c.timezone,
-       c.attributes
+       c.attributes, c.opted_out_at, c.opt_out_reason, c.blocked_at,
+       (select group_concat(tag, ', ' order by tag) from contact_tags
+         where contact_id = c.id) as tags
   from campaign_messages m left join contacts c on c.id = m.contact_id
- where m.campaign_id = :number and m.id > :after
+ where m.campaign_id = :number
    and (:statuses is null or m.status in (select value from json_each(:statuses)))
- order by m.id limit :limit
 """
 
+# In the order of the one index on a campaign's rows: in any other each page would sort them all.
+RECIPIENTS = RECIPIENT + " and m.contact_id > :after order by m.contact_id limit :limit"
+REMOVED = RECIPIENT + " and m.contact_id is null and m.id > :after order by m.id limit :limit"
+
+ATTRIBUTES = """
+select distinct key from campaign_messages m join contacts c on c.id = m.contact_id,
+       json_each(c.attributes)
+ where m.campaign_id = :number order by key
+"""
+
+# What a provider numbers is one cause however it is worded; the wording that most got stands for
+# all. Our own codes gather several causes, and each has its own words.
 CAUSES = """
-select status, coalesce(error_code, '') as code, coalesce(error_message, '') as reason,
-       count(*) as people
-  from campaign_messages
- where campaign_id = :number and status in ('failed', 'in_doubt', 'skipped')
- group by status, error_code, error_message order by people desc, code limit 50
+select status, code, reason, sum(people) as people, max(people) as _most
+  from (select status, coalesce(error_code, '') as code, coalesce(error_message, '') as reason,
+               count(*) as people
+          from campaign_messages
+         where campaign_id = :number and status in ('failed', 'in_doubt', 'skipped')
+         group by 1, 2, 3)
+ group by status, code, case when code glob '[0-9]*' then '' else reason end
+ order by people desc, status, code, reason limit 50
+"""
+
+# Lengths in seconds, in ever coarser steps: so few of them that they can be held.
+DELIVERED_AFTER = """
+select case when lag < 10 then round(lag, 2) when lag < 3600 then round(lag)
+            else round(lag / 60) * 60 end as length, count(*)
+  from (select max(0.0, unixepoch(delivered_at, 'subsec') - unixepoch(sent_at, 'subsec')) as lag
+          from campaign_messages
+         where campaign_id = :number and delivered_at is not null and sent_at is not null)
+ group by 1 order by 1
+"""
+
+READ_AFTER = """
+select case when lag < 10 then round(lag, 2) when lag < 3600 then round(lag)
+            else round(lag / 60) * 60 end as length, count(*)
+  from (select max(0.0, unixepoch(read_at, 'subsec') - unixepoch(sent_at, 'subsec')) as lag
+          from campaign_messages
+         where campaign_id = :number and read_at is not null and sent_at is not null)
+ group by 1 order by 1
+"""
+
+SPAN = """
+select min(sent_at) as first, max(sent_at) as last,
+       unixepoch(min(sent_at), 'subsec') as began, unixepoch(max(sent_at), 'subsec') as ended,
+       unixepoch(max(max(sent_at), coalesce(max(delivered_at), ''), coalesce(max(read_at), '')))
+           as heard
+  from campaign_messages where campaign_id = :number and sent_at is not null
+"""
+
+BY_TIME = """
+with marks (bucket, sent, delivered, read) as (
+    select max(0, min((unixepoch(sent_at) - :first) / :step, :last)), count(*), 0, 0
+      from campaign_messages where campaign_id = :number and sent_at is not null group by 1
+    union all
+    select max(0, min((unixepoch(delivered_at) - :first) / :step, :last)), 0, count(*), 0
+      from campaign_messages where campaign_id = :number and delivered_at is not null group by 1
+    union all
+    select max(0, min((unixepoch(read_at) - :first) / :step, :last)), 0, 0, count(*)
+      from campaign_messages where campaign_id = :number and read_at is not null group by 1)
+select bucket, sum(sent) as sent, sum(delivered) as delivered, sum(read) as read
+  from marks group by bucket
+"""
+
+SENDS = """
+select min(cast((unixepoch(sent_at, 'subsec') - :began) * :buckets / :length as integer),
+           :buckets - 1) as bucket, count(*)
+  from campaign_messages where campaign_id = :number and sent_at is not null group by 1
+"""
+
+PRICING = """
+select pricing, count(*) as messages from campaign_messages
+ where campaign_id = :number and pricing is not null
+ group by pricing order by messages desc, pricing limit 50
+"""
+
+VARIANTS = """
+select variant, count(*) as total_recipients, count(sent_at) as messages_sent,
+       count(delivered_at) as messages_delivered, count(read_at) as messages_read,
+       count(replied_at) as messages_replied, count(failed_at) as messages_failed
+  from campaign_messages where campaign_id = :number and variant is not null
+ group by variant order by variant limit 50
+"""
+
+# WhatsApp tells whole seconds. Later than a week it was something else that they had enough of.
+OPT_OUTS = """
+select count(*) filter (where c.opted_out_at <= coalesce(:until, '9')) as during,
+       count(*) filter (where c.opted_out_at > coalesce(:until, '9')) as after
+  from contacts c
+  cross join campaign_messages m on m.campaign_id = :number and m.contact_id = c.id
+ where c.opted_out_at is not null and m.sent_at is not null
+   and c.opted_out_at >= substr(m.sent_at, 1, 19)
+   and c.opted_out_at < strftime('%Y-%m-%dT%H:%M:%fZ', m.sent_at, '+7 days')
+"""
+
+REPLIES = """
+select i.kind, count(*) as messages
+  from inbound_messages i cross join campaign_messages m on m.id = i.campaign_message_id
+ where i.campaign_message_id is not null and m.campaign_id = :number
+ group by i.kind order by messages desc, i.kind limit 20
+"""
+
+SAMPLE = """
+select content from campaign_messages
+ where campaign_id = :number and content is not null and sent_at is not null limit 1
 """
 
 PAGE = 2000
 SHOWN = 20
 """So many rows a refusal names."""
+
+BUCKETS = 60
+"""Steps of time in a chart; one or two more where the first is not full."""
+
+SPARKS = 48
+"""Steps of the line of sends in a terminal."""
+
+STORY = 60
+"""Events of a campaign that its report tells."""
 
 
 @dataclass(slots=True)
@@ -114,21 +231,148 @@ def faults(db: Connection, campaign: Campaign) -> int:
 def recipients(
     db: Connection, campaign: Campaign, statuses: list[str] | None = None
 ) -> Iterator[Row]:
-    """Every recipient with their fate, by keyset: memory does not grow with the campaign."""
-    import json
+    """Every recipient with their fate, by keyset: memory does not grow with the campaign.
 
-    after = 0
+    Those whose contact was removed come last, without a phone.
+    """
     listed = json.dumps(statuses) if statuses else None
-    while True:
-        wanted = {"number": campaign.number, "after": after, "statuses": listed, "limit": PAGE}
-        page = db.execute(RECIPIENTS, wanted).fetchall()
-        if not page:
-            return
-        yield from page
-        after = page[-1]["id"]
+    for statement, key in ((RECIPIENTS, "contact_id"), (REMOVED, "id")):
+        wanted = {"number": campaign.number, "after": 0, "statuses": listed, "limit": PAGE}
+        while page := db.execute(statement, wanted).fetchall():
+            yield from page
+            wanted["after"] = page[-1][key]
+
+
+def attributes(db: Connection, campaign: Campaign) -> list[str]:
+    """The names of the attributes that the recipients have, in order."""
+    return [row[0] for row in db.execute(ATTRIBUTES, {"number": campaign.number})]
 
 
 def causes(db: Connection, campaign: Campaign) -> list[dict[str, Any]]:
     """What failed, is in doubt or was skipped, and why, the most frequent first."""
     rows = db.execute(CAUSES, {"number": campaign.number}).fetchall()
-    return [dict(zip(("status", "code", "reason", "people"), row, strict=True)) for row in rows]
+    return [{key: row[key] for key in ("status", "code", "reason", "people")} for row in rows]
+
+
+def stats(db: Connection, campaign: Campaign) -> dict[str, Any]:
+    """A campaign as `campaign show` has it, and how its messages fared, all of one moment.
+
+    Beside the keys of `campaigns.as_json`: `causes` (`status, code, reason, people`),
+    `delivery_seconds` and `read_seconds` from the sending on (`p50, p90, p99`, or null),
+    `by_time` (`at, sent, delivered, read`: what happened from `at` to the next; the last has
+    all that came later too), `pricing` (`category, type, messages`), `variants` and `sending`
+    (`first, last`, and `line`: counts in equal steps from the one to the other).
+    """
+    with _moment(db):
+        return _stats(db, campaign)
+
+
+def report(db: Connection, campaign: Campaign) -> dict[str, Any]:
+    """What `stats` tells, and the story: `replies` (`people, messages, kinds`), `opt_outs`
+    (`during` and `after` it, at most a week after the message), `said` (one message as it was
+    sent, or the content with its holes), `timeline` (`at, event, reason`), `windows`,
+    `not_after`.
+    """
+    from wabcast import message
+
+    wanted = {"number": campaign.number}
+    with _moment(db):
+        told = _stats(db, campaign)
+        kinds = [dict(row) for row in db.execute(REPLIES, wanted)]
+        out = db.execute(OPT_OUTS, {**wanted, "until": told["completed_at"]}).fetchone()
+        sample = db.execute(SAMPLE, wanted).fetchone()
+        said = json.loads(sample[0]) if sample is not None else campaign.content
+        told["replies"] = {
+            "people": told["messages_replied"],
+            "messages": sum(kind["messages"] for kind in kinds),
+            "kinds": kinds,
+        }
+        told["opt_outs"] = {"during": out["during"], "after": out["after"]}
+        told["said"] = message.summary(said)
+        told["timeline"] = _story(db, told)
+    return told | {"windows": campaign.windows, "not_after": campaign.not_after}
+
+
+def _stats(db: Connection, campaign: Campaign) -> dict[str, Any]:
+    wanted = {"number": campaign.number}
+    now = campaigns.by_number(db, campaign.number)
+    told = campaigns.as_json(now) | {"causes": causes(db, now)}
+    delivery = metrics.percentiles(map(tuple, db.execute(DELIVERED_AFTER, wanted)))
+    read = metrics.percentiles(map(tuple, db.execute(READ_AFTER, wanted)))
+    span = db.execute(SPAN, wanted).fetchone()
+    slow = max(delivery["p90"] or 0.0, read["p90"] or 0.0)
+    told |= {"delivery_seconds": delivery, "read_seconds": read}
+    told["by_time"] = _by_time(db, now.number, span, slow)
+    told["pricing"] = [_price(row) for row in db.execute(PRICING, wanted)]
+    variants = [dict(row) for row in db.execute(VARIANTS, wanted)]
+    told["variants"] = [variant | metrics.rates(variant) for variant in variants]
+    line = _line(db, now.number, span)
+    told["sending"] = {"first": span["first"], "last": span["last"], "line": line}
+    return told
+
+
+def _by_time(db: Connection, number: int, span: Row, slow: float) -> list[dict[str, Any]]:
+    """Equal steps from the first send to where nine of ten have been heard of."""
+    if span["first"] is None:
+        return []
+    end = min(span["ended"] + slow, span["heard"] + 1)
+    step = metrics.step(end - span["began"], BUCKETS)
+    first = int(span["began"]) // step * step
+    wanted = {"number": number, "first": first, "step": step}
+    last = max(0, int(end) - first) // step
+    rows = {row["bucket"]: row for row in db.execute(BY_TIME, {**wanted, "last": last})}
+    told = []
+    for bucket in range(max(rows) + 1):
+        row = rows.get(bucket)
+        counts = {key: row[key] if row is not None else 0 for key in ("sent", "delivered", "read")}
+        told.append({"at": text((first + bucket * step) * SECOND), **counts})
+    return told
+
+
+def _line(db: Connection, number: int, span: Row) -> list[int]:
+    if span["first"] is None:
+        return []
+    length = span["ended"] - span["began"]
+    buckets = max(1, min(SPARKS, round(length)))
+    wanted = {"number": number, "began": span["began"], "buckets": buckets}
+    found = {row[0]: row[1] for row in db.execute(SENDS, {**wanted, "length": length or 1.0})}
+    return [found.get(bucket, 0) for bucket in range(buckets)]
+
+
+def _price(row: Row) -> dict[str, Any]:
+    category, _, kind = row["pricing"].partition("/")
+    return {"category": category or None, "type": kind or None, "messages": row["messages"]}
+
+
+def _story(db: Connection, told: dict[str, Any]) -> list[dict[str, Any]]:
+    """The events of a campaign but for its progress; where they are forgotten, its own times."""
+    names = [name for name in words.matching(["campaign:*"]) if name != words.CAMPAIGN_PROGRESS]
+    last = events.last_id(db)
+    found = [
+        {
+            "at": event["at"],
+            "event": event["event"],
+            "reason": event["data"].get("reason") or event["data"].get("error"),
+        }
+        for event in events.newest(db, STORY, up_to=last, campaign_id=told["id"], names=names)
+    ]
+    if found:
+        return found
+    ended = {"failed": words.CAMPAIGN_FAILED, "cancelled": words.CAMPAIGN_CANCELLED}
+    times = (
+        ("created_at", words.CAMPAIGN_CREATED),
+        ("started_at", words.CAMPAIGN_STARTED),
+        ("paused_at", words.CAMPAIGN_PAUSED),
+        ("completed_at", ended.get(str(told["status"]), words.CAMPAIGN_COMPLETED)),
+    )
+    known = [{"at": told[key], "event": event, "reason": None} for key, event in times if told[key]]
+    return sorted(known, key=itemgetter("at"))
+
+
+@contextmanager
+def _moment(db: Connection) -> Iterator[None]:
+    db.execute("begin")
+    try:
+        yield
+    finally:
+        db.execute("rollback")
