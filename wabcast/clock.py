@@ -70,8 +70,7 @@ def text(when: datetime | int) -> str:
     """UTC text with milliseconds, as in the database and in JSON: `2026-11-05T10:00:00.000Z`."""
     if isinstance(when, int):
         when = from_micros(when)
-    utc = when.astimezone(UTC)
-    return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}Z"
+    return when.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def parse(value: str) -> datetime:

@@ -33,7 +33,7 @@ from wabcast.failpoints import failpoint
 from wabcast.gate import Gate, Ticket
 from wabcast.ledger import Cap, Control, Due, Ledger
 from wabcast.message import Message
-from wabcast.store.ledger import Told
+from wabcast.store.marks import Told
 
 T = TypeVar("T")
 

@@ -18,8 +18,9 @@ from wabcast.delivery import MessageStatus, Settled
 from wabcast.events import PROGRESS_EVERY, Event
 from wabcast.failpoints import failpoint
 from wabcast.recorder import Recorder
-from wabcast.store import campaigns, database, events, ledger
-from wabcast.store.ledger import Due, Intended
+from wabcast.store import campaigns, database, events, ledger, marks
+from wabcast.store.ledger import Due
+from wabcast.store.marks import Intended, Intent, Outcome
 from wabcast.store.reach import Cap, Seen
 
 if TYPE_CHECKING:
@@ -126,35 +127,32 @@ class SqliteLedger:
             return ledger.next_due(self._reader, self.campaign.number)
 
     async def intend(self, message: Due, content: str, slot: int, cap: Cap | None) -> Intended:
-        number, run = self.campaign.number, self.run
+        return await self._recorder.join(self._intend, Intent(message, content, slot, cap))
 
-        def write(db: Connection) -> Intended:
-            # The time is taken inside the transaction: a daily cap counts by its order.
-            return ledger.intend(
-                db,
-                message,
-                campaign=number,
-                run=run,
-                content=content,
-                slot=slot,
-                at=self._clock.now(),
-                cap=cap,
-                seen=self._seen,
-            )
-
-        return await self._recorder.write(write)
+    def _intend(self, db: Connection, intents: list[Intent]) -> list[Intended]:
+        # The time is taken inside the transaction: a daily cap counts by its order.
+        return marks.intend(
+            db,
+            intents,
+            campaign=self.campaign.number,
+            run=self.run,
+            at=self._clock.now(),
+            seen=self._seen,
+        )
 
     async def record(self, message: Due, settled: Settled, attempt: int) -> None:
-        at = self._clock.now()
+        outcome = Outcome(message, settled, attempt, self._clock.now())
+        await self._recorder.join(self._record, outcome, must=True)
 
-        def write(db: Connection) -> None:
-            wrote = ledger.record(db, message, settled, attempt=attempt, run=self.run, at=at)
-            if self._trace and wrote:
-                self._tell(db, message, settled, text(at))
-            if settled.status is not MessageStatus.PENDING:
-                self._progress(db, text(at))
-
-        await self._recorder.write(write, must=True)
+    def _record(self, db: Connection, outcomes: list[Outcome]) -> list[bool]:
+        wrote = marks.record(db, outcomes, run=self.run)
+        if self._trace:
+            for outcome, changed in zip(outcomes, wrote, strict=True):
+                if changed:
+                    self._tell(db, outcome.message, outcome.settled, text(outcome.at))
+        if any(outcome.settled.status is not MessageStatus.PENDING for outcome in outcomes):
+            self._progress(db, text(outcomes[-1].at))
+        return wrote
 
     def _tell(self, db: Connection, message: Due, settled: Settled, at: str) -> None:
         names = {
@@ -182,9 +180,10 @@ class SqliteLedger:
             (self.campaign.number,),
         ).fetchone()
         total, processed = row
-        if processed // PROGRESS_EVERY > self._told:
-            self._told = processed // PROGRESS_EVERY
-            events.add(db, words.progress(self.campaign.id, processed, total), at=at)
+        while processed // PROGRESS_EVERY > self._told:
+            self._told += 1
+            done = self._told * PROGRESS_EVERY
+            events.add(db, words.progress(self.campaign.id, done, total), at=at)
 
     async def skip(self, message: Due, code: str, reason: str) -> None:
         number, run = self.campaign.number, self.run

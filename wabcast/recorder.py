@@ -11,7 +11,7 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from wabcast.store.database import Connection
 
 T = TypeVar("T")
+One = TypeVar("One")
 
 GROUP = 200
 """At most so many marks share a commit."""
@@ -36,7 +37,8 @@ OUTCOME_PATIENCE = 10.0
 
 @dataclass(slots=True)
 class _Mark:
-    write: Callable[[Connection], Any]
+    together: Callable[[Connection, list[Any]], Sequence[Any]]
+    one: Any
     future: asyncio.Future[Any]
     must: bool
     """An outcome: worth waiting for. An intent is not: without it nothing leaves."""
@@ -75,8 +77,19 @@ class Recorder:
 
     def write(self, write: Callable[[Connection], T], *, must: bool = False) -> asyncio.Future[T]:
         """Queue `write`; what it returns, once it is on disk."""
+        return self.join(_one_by_one, write, must=must)
+
+    def join(
+        self,
+        together: Callable[[Connection, list[One]], Sequence[T]],
+        one: One,
+        *,
+        must: bool = False,
+    ) -> asyncio.Future[T]:
+        """Queue `one` for `together`, which is called once with all that share a commit and
+        returns as many results, in their order; the one for `one`, once it is on disk."""
         future: asyncio.Future[T] = self._loop.create_future()
-        self._marks.put(_Mark(write, future, must))
+        self._marks.put(_Mark(together, one, future, must))
         return future
 
     def _run(self) -> None:
@@ -136,9 +149,15 @@ class Recorder:
 
     @staticmethod
     def _attempt(db: Connection, group: list[_Mark]) -> None:
+        joined: dict[Any, list[_Mark]] = {}
+        # Outcomes first: an opt-out that one of them brings holds for the intents beside it.
+        for mark in sorted(group, key=lambda mark: not mark.must):
+            joined.setdefault((mark.together, mark.must), []).append(mark)
         with database.immediate(db):
-            for mark in group:
-                mark.result = mark.write(db)
+            for (together, _), marks in joined.items():
+                results = together(db, [mark.one for mark in marks])
+                for mark, result in zip(marks, results, strict=True):
+                    mark.result = result
 
     @staticmethod
     def _give_up_on(group: list[_Mark], refused: StoreError, began: float) -> list[_Mark]:
@@ -148,6 +167,10 @@ class Recorder:
             if tired or not mark.must:
                 mark.error = refused
         return [mark for mark in group if mark.error is None]
+
+
+def _one_by_one(db: Connection, writes: list[Callable[[Connection], Any]]) -> list[Any]:
+    return [write(db) for write in writes]
 
 
 def _refusal(exc: database.DatabaseError) -> StoreError | None:

@@ -14,9 +14,9 @@ from pysqlite3.dbapi2 import Connection
 
 from wabcast import drafts
 from wabcast.clock import parse, text
-from wabcast.store import accounts, campaigns, ledger, reach, schedules
+from wabcast.store import accounts, campaigns, ledger, marks, reach, schedules
 from wabcast.store.database import immediate
-from wabcast.store.ledger import Told
+from wabcast.store.marks import Told
 from wabcast.store.reach import Cap, Seen
 
 HOUR = timedelta(hours=1)
@@ -100,19 +100,10 @@ def test_a_duplicate_has_no_schedule(db: Connection, make: Make, clock: StillClo
 
 def intend(
     db: Connection, make: Make, message: ledger.Due, cap: Cap, seen: Seen | None = None
-) -> ledger.Intended:
+) -> marks.Intended:
+    wanted = [marks.Intent(message, "{}", 0, cap)]
     with immediate(db):
-        return ledger.intend(
-            db,
-            message,
-            campaign=1,
-            run="r",
-            content="{}",
-            slot=0,
-            at=make.clock.now(),
-            cap=cap,
-            seen=seen,
-        )
+        return marks.intend(db, wanted, campaign=1, run="r", at=make.clock.now(), seen=seen)[0]
 
 
 def test_a_cap_counts_people_in_a_rolling_day(
@@ -169,7 +160,7 @@ def test_no_day_has_more_people_than_the_cap(cap: int, steps: list[tuple[int, in
         full = reach.full(db, Cap(1, cap), contact, clock.now(), seen[process])
         day = {c for c, at in reached if at > clock.micros() - 86_400_000_000}
         if full is None:
-            reach.note(db, 1, contact, clock.now())
+            reach.note(db, 1, [contact], clock.now())
             reached.append((contact, clock.micros()))
             assert len(day | {contact}) <= cap
         else:
@@ -195,7 +186,7 @@ def _memory() -> Connection:
 def test_the_room_that_is_waited_for_is_a_tenth_of_the_cap(clock: StillClock) -> None:
     db = _memory()
     for contact in range(100):
-        reach.note(db, 1, contact, clock.now())
+        reach.note(db, 1, [contact], clock.now())
         clock.advance(1)
     began = clock.now() - timedelta(seconds=100)
     full = reach.full(db, Cap(1, 100), 1000, clock.now(), Seen())
@@ -214,7 +205,7 @@ def test_a_cap_of_a_hundred_thousand_costs_little(clock: StillClock) -> None:
     began = time.perf_counter()
     for contact in range(100_000, 101_000):
         assert reach.full(db, Cap(1, 100_000), contact, clock.now(), seen) is None
-        reach.note(db, 1, contact, clock.now())
+        reach.note(db, 1, [contact], clock.now())
         clock.advance(0.0125)
     # 1,000 at 80/s: seven counts of some 5 ms, not a thousand of them.
     assert time.perf_counter() - began < 1.0
@@ -223,7 +214,7 @@ def test_a_cap_of_a_hundred_thousand_costs_little(clock: StillClock) -> None:
 
 def test_the_marks_of_a_clock_that_was_ahead_count_for_a_day(clock: StillClock) -> None:
     db = _memory()
-    reach.note(db, 1, 1, clock.now() + timedelta(days=400))
+    reach.note(db, 1, [1], clock.now() + timedelta(days=400))
     assert reach.full(db, Cap(1, 1), 2, clock.now(), Seen())
     reach.mend(db, 1, clock.now())
     clock.advance(timedelta(days=1, seconds=1))

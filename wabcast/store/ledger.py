@@ -2,7 +2,7 @@
 
 Every write names the state it expects and the run that holds the campaign; a row that has
 moved on is left alone. What may have left is never made pending again here: only a person
-(`settle_by_hand`) or a receipt may do that.
+(`settle_by_hand`) or a receipt may do that. The two marks around a request are in `marks`.
 """
 
 from __future__ import annotations
@@ -10,18 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from wabcast.clock import text, to_micros
-from wabcast.delivery import MessageStatus, Settled
+from wabcast.delivery import MessageStatus
 from wabcast.failpoints import failpoint
-from wabcast.store import reach
-from wabcast.store.reach import Cap, Seen
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from wabcast.store.database import Connection, Row
 
 AT_ONCE = "1970-01-01T00:00:00.000Z"
@@ -43,31 +37,6 @@ NEXT_DUE = """
 select min(due_at) from campaign_messages where campaign_id = :campaign and status = 'pending'
 """
 
-INTEND = """
-update campaign_messages
-   set status = 'queued', attempts = attempts + 1, run_id = :run, queued_at = :at,
-       content = :content, error_code = null, error_message = null
- where id = :id and status = 'pending'
-   and exists (select 1 from campaigns
-                where number = :campaign and status = 'running' and run_id = :run)
-   and exists (select 1 from contacts
-                where id = :contact and opted_out_at is null and blocked_at is null)
-returning attempts
-"""
-
-MARK_SLOT = """
-update campaigns set last_slot_at = max(last_slot_at, :slot) where number = :campaign
-"""
-
-HOLDS = """
-select 1 from campaigns where number = :campaign and status = 'running' and run_id = :run
-"""
-
-BARRED = """
-select case when opted_out_at is not null then 'opted out' else 'blocked' end
-  from contacts where id = :contact and (opted_out_at is not null or blocked_at is not null)
-"""
-
 SKIP = """
 update campaign_messages set status = 'skipped', error_code = :code, error_message = :reason
  where id = :id and status = 'pending'
@@ -85,24 +54,6 @@ POSTPONE = """
 update campaign_messages set due_at = :due_at
  where id = :id and status = 'pending'
    and exists (select 1 from campaigns where number = :campaign and run_id = :run)
-"""
-
-SENT = """
-update campaign_messages
-   set status = case status when 'queued' then 'sent' else status end,
-       whatsapp_message_id = :message_id, sent_at = coalesce(sent_at, :at)
- where id = :id and run_id = :run and attempts = :attempt
-   and status in ('queued', 'sent', 'delivered', 'read', 'replied')
-"""
-
-NOT_SENT = """
-update campaign_messages
-   set status = :status, error_code = :code, error_message = :reason,
-       attempts = attempts - :give_back,
-       due_at = case :status when 'pending' then :due_at else due_at end,
-       queued_at = case :status when 'pending' then null else queued_at end,
-       failed_at = case :status when 'failed' then :at else failed_at end
- where id = :id and run_id = :run and attempts = :attempt and status = 'queued'
 """
 
 # Left queued by a run that is gone: the message may have left. Say so, and let a receipt or a
@@ -132,26 +83,6 @@ class Due:
     phone: str
     barred: str | None
     person: Row
-
-
-class Told(StrEnum):
-    """What became of an intent."""
-
-    INTENDED = "intended"
-    SKIPPED = "skipped"
-    CAPPED = "capped"
-    GONE = "gone"
-    STOPPED = "stopped"
-
-
-@dataclass(frozen=True, slots=True)
-class Intended:
-    """`attempt` counts from 1 where `told` is INTENDED; `until` is when a full day's cap has
-    room again, UTC text."""
-
-    told: Told
-    attempt: int = 0
-    until: str | None = None
 
 
 def due(
@@ -195,49 +126,6 @@ def next_due(db: Connection, campaign: int) -> str | None:
     return str(value) if value else None
 
 
-def intend(
-    db: Connection,
-    message: Due,
-    *,
-    campaign: int,
-    run: str,
-    content: str,
-    slot: int,
-    at: datetime,
-    cap: Cap | None = None,
-    seen: Seen | None = None,
-) -> Intended:
-    """Commit to sending `message`: after this it may be on the wire. `slot` is when it leaves.
-
-    The opt-out and the pause are checked by the statement itself, in the caller's transaction.
-    """
-    held = {"campaign": campaign, "run": run}
-    if cap is not None:
-        full = reach.full(db, cap, message.contact_id, at, seen or Seen())
-        if full is not None:
-            return Intended(Told.CAPPED, until=full)
-    marks = {
-        **held,
-        "id": message.id,
-        "contact": message.contact_id,
-        "at": text(at),
-        "content": content,
-    }
-    row = db.execute(INTEND, marks).fetchone()
-    if row is not None:
-        db.execute(MARK_SLOT, {"campaign": campaign, "slot": slot})
-        if cap is not None:
-            reach.note(db, cap.account, message.contact_id, at)
-        return Intended(Told.INTENDED, attempt=row[0])
-    if db.execute(HOLDS, held).fetchone() is None:
-        return Intended(Told.STOPPED)
-    barred = db.execute(BARRED, {"contact": message.contact_id}).fetchone()
-    if barred is None:
-        return Intended(Told.GONE)
-    skip(db, message.id, campaign=campaign, run=run, code="barred", reason=barred[0])
-    return Intended(Told.SKIPPED)
-
-
 def skip(db: Connection, message: int, *, campaign: int, run: str, code: str, reason: str) -> None:
     """Owed, but not to be sent: pending → skipped."""
     marks = {"id": message, "campaign": campaign, "run": run, "code": code, "reason": reason}
@@ -255,28 +143,6 @@ def fail(
 def postpone(db: Connection, message: int, *, campaign: int, run: str, due_at: str) -> None:
     """Not now for this person (their window is closed): due later."""
     db.execute(POSTPONE, {"id": message, "campaign": campaign, "run": run, "due_at": due_at})
-
-
-def record(
-    db: Connection, message: Due, settled: Settled, *, attempt: int, run: str, at: datetime
-) -> bool:
-    """Write what became of an intent; False where the row has moved on without us."""
-    marks: dict[str, Any] = {"id": message.id, "run": run, "attempt": attempt, "at": text(at)}
-    if settled.status is MessageStatus.SENT:
-        wrote = db.execute(SENT, {**marks, "message_id": settled.message_id}).rowcount
-    else:
-        marks |= {
-            "status": settled.status.value,
-            "code": settled.error_code,
-            "reason": settled.error_message,
-            "give_back": int(settled.give_back),
-            "due_at": text(to_micros(at + settled.wait)),
-        }
-        wrote = db.execute(NOT_SENT, marks).rowcount
-    if settled.opt_out:
-        told = f"{settled.error_code} {settled.error_message}"
-        opt_out(db, message.contact_id, reason=told, at=text(at))
-    return bool(wrote)
 
 
 def opt_out(db: Connection, contact: int, *, reason: str, at: str) -> bool:

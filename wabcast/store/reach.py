@@ -6,6 +6,8 @@ taken there, so that no two processes, and no restart, can both take the last pl
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -37,8 +39,9 @@ select at from account_reach where account_id = :account and at > :since
 """
 
 NOTE = """
-insert into account_reach (account_id, contact_id, at) values (:account, :contact, :at)
-on conflict (account_id, contact_id) do update set at = excluded.at
+insert into account_reach (account_id, contact_id, at)
+select :account, value, :at from json_each(:contacts) where true
+    on conflict (account_id, contact_id) do update set at = excluded.at
 """
 
 FIRST_USE = "update accounts set first_used_at = :at where id = :account and first_used_at is null"
@@ -96,9 +99,9 @@ def full(db: Connection, cap: Cap, contact: int, now: datetime, seen: Seen) -> s
     return text(parse(frees) + DAY + timedelta(milliseconds=1))
 
 
-def note(db: Connection, account: int, contact: int, at: datetime) -> None:
-    """This contact is reached by the account now; the first one begins the account's use."""
-    told = {"account": account, "contact": contact, "at": text(at)}
+def note(db: Connection, account: int, contacts: Sequence[int], at: datetime) -> None:
+    """These are reached by the account now; the first one begins the account's use."""
+    told = {"account": account, "contacts": json.dumps(contacts), "at": text(at)}
     db.execute(NOTE, told)
     db.execute(FIRST_USE, told)
 

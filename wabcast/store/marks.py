@@ -1,0 +1,212 @@
+"""The two marks around a request: the intent before it leaves, the outcome after it.
+
+All that share a commit share a statement: each statement of its own makes two threads of the run
+change places, and that cost more than its work. What must not break: every row is still judged
+by itself, for the state it is in, the run that holds it and the opt-out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from wabcast.clock import text, to_micros
+from wabcast.delivery import MessageStatus, Settled
+from wabcast.store import reach
+from wabcast.store.ledger import Due, opt_out, skip
+from wabcast.store.reach import Cap, Seen
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from wabcast.store.database import Connection
+
+INTEND = """
+update campaign_messages as m
+   set status = 'queued', attempts = attempts + 1, run_id = :run, queued_at = :at,
+       content = i.value ->> 1, error_code = null, error_message = null
+  from json_each(:intents) as i
+ where m.id = i.value ->> 0 and m.status = 'pending'
+   and exists (select 1 from campaigns
+                where number = :campaign and status = 'running' and run_id = :run)
+   and exists (select 1 from contacts as c
+                where c.id = m.contact_id and c.opted_out_at is null and c.blocked_at is null)
+returning id, attempts
+"""
+
+MARK_SLOT = """
+update campaigns set last_slot_at = max(last_slot_at, :slot) where number = :campaign
+"""
+
+HOLDS = """
+select 1 from campaigns where number = :campaign and status = 'running' and run_id = :run
+"""
+
+BARRED = """
+select case when opted_out_at is not null then 'opted out' else 'blocked' end
+  from contacts where id = :contact and (opted_out_at is not null or blocked_at is not null)
+"""
+
+SENT = """
+update campaign_messages as m
+   set status = case status when 'queued' then 'sent' else status end,
+       whatsapp_message_id = o.value ->> 2, sent_at = coalesce(sent_at, o.value ->> 3)
+  from json_each(:outcomes) as o
+ where m.id = o.value ->> 0 and m.run_id = :run and m.attempts = o.value ->> 1
+   and m.status in ('queued', 'sent', 'delivered', 'read', 'replied')
+returning id
+"""
+
+NOT_SENT = """
+update campaign_messages
+   set status = :status, error_code = :code, error_message = :reason,
+       attempts = attempts - :give_back,
+       due_at = case :status when 'pending' then :due_at else due_at end,
+       queued_at = case :status when 'pending' then null else queued_at end,
+       failed_at = case :status when 'failed' then :at else failed_at end
+ where id = :id and run_id = :run and attempts = :attempt and status = 'queued'
+"""
+
+
+class Told(StrEnum):
+    """What became of an intent."""
+
+    INTENDED = "intended"
+    SKIPPED = "skipped"
+    CAPPED = "capped"
+    GONE = "gone"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """Sends `content` (JSON, as it goes) to the person at `slot`, microseconds, within `cap`."""
+
+    message: Due
+    content: str
+    slot: int
+    cap: Cap | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Intended:
+    """`attempt` counts from 1 where `told` is INTENDED; `until` is when a full day's cap has
+    room again, UTC text."""
+
+    told: Told
+    attempt: int = 0
+    until: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of the `attempt`-th try, and when that was known."""
+
+    message: Due
+    settled: Settled
+    attempt: int
+    at: datetime
+
+
+def intend(
+    db: Connection,
+    intents: Sequence[Intent],
+    *,
+    campaign: int,
+    run: str,
+    at: datetime,
+    seen: Seen | None = None,
+) -> list[Intended]:
+    """Commit to sending: after this they may be on the wire. What became of each, in their order.
+
+    The opt-out and the pause are checked by the statement itself, in the caller's transaction.
+    """
+    if all(intent.cap is None or intent.cap.people is None for intent in intents):
+        return _intend(db, intents, campaign, run, at)
+    told = []
+    for intent in intents:  # each takes a place of the day that the next one has not
+        cap, contact = intent.cap, intent.message.contact_id
+        full = reach.full(db, cap, contact, at, seen or Seen()) if cap else None
+        if full is None:
+            told += _intend(db, [intent], campaign, run, at)
+        else:
+            told.append(Intended(Told.CAPPED, until=full))
+    return told
+
+
+def _intend(
+    db: Connection, intents: Sequence[Intent], campaign: int, run: str, at: datetime
+) -> list[Intended]:
+    listed = [(intent.message.id, intent.content) for intent in intents]
+    wanted = {
+        "campaign": campaign,
+        "run": run,
+        "at": text(at),
+        "intents": json.dumps(listed, ensure_ascii=False),
+    }
+    attempts = {row[0]: row[1] for row in db.execute(INTEND, wanted).fetchall()}
+    going = [intent for intent in intents if intent.message.id in attempts]
+    if going:
+        slot = max(intent.slot for intent in going)
+        db.execute(MARK_SLOT, {"campaign": campaign, "slot": slot})
+    for account in {intent.cap.account for intent in going if intent.cap}:
+        reached = [i.message.contact_id for i in going if i.cap and i.cap.account == account]
+        reach.note(db, account, reached, at)
+    # Taken out: one that is named twice has one intent, and leaves once.
+    return [
+        Intended(Told.INTENDED, attempts.pop(intent.message.id))
+        if intent.message.id in attempts
+        else _not_intended(db, intent.message, campaign, run)
+        for intent in intents
+    ]
+
+
+def _not_intended(db: Connection, message: Due, campaign: int, run: str) -> Intended:
+    """Why the statement left this one alone; who is barred is skipped."""
+    if db.execute(HOLDS, {"campaign": campaign, "run": run}).fetchone() is None:
+        return Intended(Told.STOPPED)
+    barred = db.execute(BARRED, {"contact": message.contact_id}).fetchone()
+    if barred is None:
+        return Intended(Told.GONE)
+    skip(db, message.id, campaign=campaign, run=run, code="barred", reason=barred[0])
+    return Intended(Told.SKIPPED)
+
+
+def record(db: Connection, outcomes: Sequence[Outcome], *, run: str) -> list[bool]:
+    """Write what became of intents, in their order; False where the row has moved on without us."""
+    listed = [
+        (outcome.message.id, outcome.attempt, outcome.settled.message_id, text(outcome.at))
+        for outcome in outcomes
+        if outcome.settled.status is MessageStatus.SENT
+    ]
+    wrote: set[int] = set()
+    if listed:
+        wanted = {"run": run, "outcomes": json.dumps(listed)}
+        wrote.update(row[0] for row in db.execute(SENT, wanted).fetchall())
+    for outcome in outcomes:
+        if outcome.settled.status is not MessageStatus.SENT and _not_sent(db, outcome, run):
+            wrote.add(outcome.message.id)
+    return [outcome.message.id in wrote for outcome in outcomes]
+
+
+def _not_sent(db: Connection, outcome: Outcome, run: str) -> bool:
+    settled, at = outcome.settled, text(outcome.at)
+    marks = {
+        "id": outcome.message.id,
+        "run": run,
+        "attempt": outcome.attempt,
+        "at": at,
+        "status": settled.status.value,
+        "code": settled.error_code,
+        "reason": settled.error_message,
+        "give_back": int(settled.give_back),
+        "due_at": text(to_micros(outcome.at + settled.wait)),
+    }
+    wrote = db.execute(NOT_SENT, marks).rowcount
+    if settled.opt_out:
+        told = f"{settled.error_code} {settled.error_message}"
+        opt_out(db, outcome.message.contact_id, reason=told, at=at)
+    return bool(wrote)
