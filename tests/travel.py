@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from pysqlite3.dbapi2 import Connection
@@ -17,6 +17,8 @@ from wabcast.clock import SECOND, Clock
 from wabcast.store.database import immediate
 
 T = TypeVar("T")
+One = TypeVar("One")
+One = TypeVar("One")
 
 NOW = 1_800_000_000 * SECOND
 
@@ -102,6 +104,15 @@ class InlineRecorder:
             result = write(self.db)
         loop.call_later(self.takes, _resolve, future, result)
         return future
+
+    def join(
+        self,
+        together: Callable[[Connection, list[One]], Sequence[T]],
+        one: One,
+        *,
+        must: bool = False,
+    ) -> asyncio.Future[T]:
+        return self.write(lambda db: together(db, [one])[0], must=must)
 
 
 def _resolve(future: asyncio.Future[T], result: T) -> None:
