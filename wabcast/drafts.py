@@ -22,6 +22,8 @@ from wabcast.store import accounts, campaigns
 from wabcast.store.database import immediate
 
 if TYPE_CHECKING:
+    from wabcast.providers.base import Manners
+    from wabcast.store.accounts import Account
     from wabcast.store.database import Connection
 
 DEFAULT_RATE = "20/m"
@@ -86,7 +88,9 @@ def create(db: Connection, name: str, draft: Draft, clock: Clock) -> Campaign:
             hint="--all, --tag T, --segment S, --where EXPR or --phones FILE",
         )
     account = accounts.get(db, draft.account)
-    row = _columns(dict(DEFAULTS) | _given(draft))
+    manners = _manners(account, draft.content)
+    usual = {"jitter": manners.jitter} if manners.jitter else {}
+    row = _columns({**DEFAULTS, **usual, **_given(draft)})
     _check(row)
     row |= {
         "id": clock.new_id(),
@@ -115,6 +119,9 @@ def edit(
         changes["name"] = name
     if draft.account is not None:
         changes["account_id"] = accounts.get(db, draft.account).id
+    if draft.account is not None or draft.content is not None:
+        account = accounts.get(db, draft.account or campaign.account)
+        _manners(account, draft.content or campaign.content)
     if not changes and audience is None:
         raise UsageError("nothing to change", hint="wabcast campaign edit --help")
     _check({**{field.name: getattr(campaign, field.name) for field in fields(campaign)}, **changes})
@@ -127,6 +134,19 @@ def edit(
             campaign = campaigns.refresh(db, campaign, at=at)
         content.check(content.load(db, campaign))
     return campaign
+
+
+def _manners(account: Account, said: Mapping[str, Any]) -> Manners:
+    """What the account's provider asks of us; Refused where it cannot say such a thing."""
+    from wabcast import wiring
+
+    manners = wiring.manners(account.provider)
+    if manners.carries is not None and said.get("type") not in manners.carries:
+        raise Refused(
+            f"a {account.provider} account cannot send {said.get('type')} messages",
+            hint=f"it can send {', '.join(sorted(manners.carries))}",
+        )
+    return manners
 
 
 def duplicate(db: Connection, campaign: Campaign, name: str | None, clock: Clock) -> Campaign:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from wabcast.clock import Clock, parse
 from wabcast.errors import UsageError
@@ -17,12 +17,13 @@ from wabcast.pacing import Rate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from importlib.metadata import EntryPoint
     from pathlib import Path
 
     from wabcast.campaign import Campaign
     from wabcast.engine import Plan
     from wabcast.gate import AccountGate, Gate
-    from wabcast.providers.base import Provider
+    from wabcast.providers.base import Manners, Provider
     from wabcast.recorder import Recorder
     from wabcast.store.accounts import Account
     from wabcast.webhooks import Webhooks
@@ -40,7 +41,8 @@ ENTRY_POINTS = "wabcast.providers"
 def provider_names() -> list[str]:
     from importlib.metadata import entry_points
 
-    return [*BUILT_IN, *(point.name for point in entry_points(group=ENTRY_POINTS))]
+    plugins = {point.name for point in entry_points(group=ENTRY_POINTS)}
+    return [*BUILT_IN, *sorted(plugins - set(BUILT_IN))]
 
 
 def provider_class(name: str) -> type[Provider]:
@@ -51,12 +53,49 @@ def provider_class(name: str) -> type[Provider]:
         return found
     from importlib.metadata import entry_points
 
-    for point in entry_points(group=ENTRY_POINTS, name=name):
-        plugin: type[Provider] = point.load()
-        return plugin
-    raise UsageError(
-        f"no provider called {name!r}", hint=f"there are: {', '.join(provider_names())}"
-    )
+    points = {point.value: point for point in entry_points(group=ENTRY_POINTS, name=name)}
+    if not points:
+        raise UsageError(
+            f"no provider called {name!r}", hint=f"there are: {', '.join(provider_names())}"
+        )
+    if len(points) > 1:
+        raise UsageError(
+            f"several plugins are called {name!r}: {', '.join(sorted(points))}",
+            hint="uninstall all but one of them",
+        )
+    return _plugin(*points.values())
+
+
+def _plugin(point: EntryPoint) -> type[Provider]:
+    """A plugin's class, if it has the whole interface."""
+    from wabcast.providers.base import lacking
+
+    maker = f" of {point.dist.name} {point.dist.version}" if point.dist else ""
+    what = f"the provider {point.name!r} ({point.value}{maker})"
+    try:
+        plugin: object = point.load()
+    except Exception as exc:
+        why = f"{type(exc).__name__}: {exc}"
+        raise UsageError(
+            f"{what} cannot be loaded: {why}",
+            hint="ask its author, or uninstall it; --verbose shows where",
+        ) from exc
+    lacks = lacking(plugin) if isinstance(plugin, type) else ["a class"]
+    if lacks:
+        raise UsageError(
+            f"{what} lacks {', '.join(lacks)}",
+            hint="the interface is in wabcast/providers/base.py; ask its author",
+        )
+    return cast("type[Provider]", plugin)
+
+
+def manners(name: str) -> Manners:
+    """What the provider called `name` asks of whoever sends through it."""
+    from wabcast.providers.base import Manners
+
+    if name in ("cloud", "sandbox"):
+        return Manners()  # they ask for nothing, and importing them takes long
+    return Manners.of(provider_class(name))
 
 
 def provider_for(account: Account, *, concurrency: int = 10) -> Provider:

@@ -35,6 +35,7 @@ from typer.main import get_command
 if TYPE_CHECKING:
     # Typer keeps its copy of Click private, but overriding its methods must name these types.
     from typer._click.core import Command, Context, Parameter
+    from typer._click.formatting import HelpFormatter
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -73,13 +74,26 @@ class Verbs(typer.Typer):
             self.callback()(_nothing)
 
     def verb(
-        self, name: str, *, json: bool = False, timezone: bool = False, examples: str = ""
+        self,
+        name: str,
+        *,
+        json: bool = False,
+        timezone: bool = False,
+        examples: str = "",
+        more: Callable[[], list[tuple[str, list[tuple[str, str]]]]] = list,
     ) -> Callable[[F], F]:
-        """Make the function below a verb; its docstring is the help."""
+        """Make the function below a verb; its docstring is the help. `more` are sections of
+        the help that take time to find out."""
 
         class Asked(Verb):
             has_json = json
             has_timezone = timezone
+
+            def format_epilog(self, ctx: Context, formatter: HelpFormatter) -> None:
+                for title, rows in more():
+                    with formatter.section(title):
+                        formatter.write_dl(rows)
+                super().format_epilog(ctx, formatter)
 
         return self.command(name, cls=Asked, epilog=_examples(examples))
 

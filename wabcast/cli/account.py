@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wabcast.cli import Verbs, output
-from wabcast.cli.pairs import pairs
-from wabcast.errors import Exit, Refused, UsageError
+from wabcast.cli.account_words import (
+    as_json,
+    cap_of,
+    given,
+    providers,
+    ramp_of,
+    rate_of,
+    settings_of,
+    sources_of,
+    validate,
+)
+from wabcast.errors import Exit, UsageError
 
 if TYPE_CHECKING:
     from wabcast.providers.base import Health
@@ -23,9 +32,6 @@ app = Verbs(
     "wabcast account check shop\n"
     "wabcast account add play --provider sandbox",
 )
-
-OLDEST_LIVING = (21, 0)
-"""PROVIDERS 1.1: v20.0 is dead since 24 Sep 2026."""
 
 Name = Annotated[str, typer.Argument(help="The account's name.")]
 Sets = Annotated[
@@ -83,13 +89,14 @@ BaseUrl = Annotated[
     "add",
     json=True,
     examples="wabcast account add shop --provider cloud --phone-number-id 106540352242922"
-    " --token file:/etc/wabcast/token --rate 80/s",
+    " --token file:/etc/wabcast/token --rate 80/s\n"
+    "wabcast account add gate --provider waha --set base_url=http://127.0.0.1:3000"
+    " --secret api_key=env:WAHA_KEY",
+    more=providers,
 )
 def add(
     name: Name,
-    provider: Annotated[
-        str, typer.Option(metavar="PROVIDER", help="cloud, sandbox, or that of a plug-in.")
-    ],
+    provider: Annotated[str, typer.Option(metavar="PROVIDER", help="cloud, waha, ...: see below.")],
     set_: Sets = None,
     secret: Secrets = None,
     rate: RateOption = None,
@@ -104,30 +111,34 @@ def add(
     base_url: BaseUrl = None,
 ) -> None:
     """Add an account. Nothing is asked of the provider: `account check` does that."""
+    from wabcast import wiring
     from wabcast.clock import Clock
     from wabcast.store import accounts
 
+    manners = wiring.manners(provider)
     account = accounts.Account(
         name=name,
         provider=provider,
         settings={
-            **_settings(set_),
-            **_given(
+            **settings_of(set_),
+            **given(
                 phone_number_id=phone_number_id,
                 waba_id=waba_id,
                 api_version=api_version,
                 base_url=base_url,
             ),
         },
-        secrets=_sources(secret, token=token, app_secret=app_secret, verify_token=verify_token),
-        rate=_rate(rate),
-        daily_cap=_cap(daily_cap),
-        ramp=_ramp(ramp),
+        secrets=sources_of(secret, token=token, app_secret=app_secret, verify_token=verify_token),
+        rate=rate_of(rate),
+        daily_cap=manners.daily_cap if daily_cap is None else cap_of(daily_cap),
+        ramp=ramp_of(ramp),
     )
-    _validate(account)
+    validate(account)
     with output.open_store() as db:
         account, new = accounts.add(db, account, now=Clock().now())
     output.note(f"added account {name}" if new else f"account {name} is there already, unchanged")
+    if new and manners.caution:
+        output.warn(manners.caution)
     if output.options().json:
         output.emit(as_json(account))
 
@@ -236,14 +247,14 @@ def edit(
     from wabcast.clock import Clock
     from wabcast.store import accounts
 
-    settings = _settings(set_) | _given(
+    settings = settings_of(set_) | given(
         phone_number_id=phone_number_id,
         waba_id=waba_id,
         api_version=api_version,
         base_url=base_url,
     )
-    secrets = _sources(secret, token=token, app_secret=app_secret, verify_token=verify_token)
-    wanted_rate, wanted_ramp = _rate(rate), _ramp(ramp)
+    secrets = sources_of(secret, token=token, app_secret=app_secret, verify_token=verify_token)
+    wanted_rate, wanted_ramp = rate_of(rate), ramp_of(ramp)
     gone = {key.replace("-", "_") for key in unset or ()}
 
     def change(old: Account) -> Account:
@@ -259,10 +270,10 @@ def edit(
             settings={k: v for k, v in {**old.settings, **settings}.items() if k not in gone},
             secrets={k: v for k, v in {**old.secrets, **secrets}.items() if k not in gone},
             rate=wanted_rate or (None if "rate" in gone else old.rate),
-            daily_cap=old.daily_cap if daily_cap is None else _cap(daily_cap),
+            daily_cap=old.daily_cap if daily_cap is None else cap_of(daily_cap),
             ramp=wanted_ramp or (None if "ramp" in gone else old.ramp),
         )
-        _validate(new)
+        validate(new)
         return new
 
     with output.open_store() as db:
@@ -288,27 +299,6 @@ def remove(
         output.emit({"removed": name})
 
 
-def as_json(account: Account) -> dict[str, Any]:
-    """An account as scripts see it: of its secrets the sources only."""
-    from wabcast import clock
-
-    return {
-        "name": account.name,
-        "provider": account.provider,
-        "settings": dict(account.settings),
-        "secrets": dict(account.secrets),
-        "rate": account.rate,
-        "daily_cap": account.daily_cap,
-        "ramp": account.ramp,
-        "cooling_until": clock.text(account.cooling_until) if account.cooling_until else None,
-        "cooling_reason": account.cooling_reason,
-        "halted_reason": account.halted_reason,
-        "first_used_at": account.first_used_at,
-        "created_at": account.created_at,
-        "updated_at": account.updated_at,
-    }
-
-
 async def _ask(account: Account) -> Health:
     from wabcast.wiring import provider_for
 
@@ -317,77 +307,3 @@ async def _ask(account: Account) -> Health:
         return await provider.check()
     finally:
         await provider.aclose()
-
-
-def _validate(account: Account) -> None:
-    """Refuse what the provider says cannot work, before anything is stored."""
-    from wabcast.wiring import provider_class
-
-    _warn_of_old_version(account.settings.get("api_version", ""))
-    kind = provider_class(account.provider)
-    kind.validate(account.settings)
-    for key in kind.needed_secrets:
-        if key not in account.secrets:
-            raise UsageError(
-                f"a {account.provider} account needs the secret {key!r}",
-                hint=f"--secret {key}=env:VARIABLE, or file:PATH, or keyring:SERVICE/USER",
-            )
-    unknown = sorted(set(account.secrets) - {*kind.needed_secrets, *kind.optional_secrets})
-    if unknown:
-        known = ", ".join((*kind.needed_secrets, *kind.optional_secrets))
-        raise UsageError(
-            f"a {account.provider} account has no secret {unknown[0]!r}", hint=f"it has {known}"
-        )
-
-
-def _warn_of_old_version(version: str) -> None:
-    numbers = version.removeprefix("v").split(".")
-    if len(numbers) == 2 and all(map(str.isdecimal, numbers)):
-        major, minor = map(int, numbers)
-        if (major, minor) < OLDEST_LIVING:
-            output.warn(f"Meta has switched {version} off; v21.0 is the oldest that answers")
-
-
-def _settings(values: Sequence[str] | None) -> dict[str, str]:
-    settings = _keyed(pairs(values, "--set"))
-    for key, value in settings.items():
-        secret = any(word in key for word in ("token", "secret", "password", "api_key", "auth_"))
-        if secret or (value.startswith("EAA") and len(value) >= 20):
-            raise Refused(
-                f"the setting {key!r} is a secret, which the database never holds",
-                hint=f"--secret {key}=env:VARIABLE, or file:PATH, or keyring:SERVICE/USER",
-            )
-    return settings
-
-
-def _keyed(words: dict[str, str]) -> dict[str, str]:
-    return {key.replace("-", "_"): value for key, value in words.items()}
-
-
-def _given(**values: str | None) -> dict[str, str]:
-    return {key: value.strip() for key, value in values.items() if value and value.strip()}
-
-
-def _sources(values: Sequence[str] | None, **options: str | None) -> dict[str, str]:
-    from wabcast import config
-
-    named = _keyed(pairs(values, "--secret")) | _given(**options)
-    return {key: config.check_source(key, source) for key, source in named.items()}
-
-
-def _rate(text: str | None) -> str | None:
-    from wabcast.pacing import Rate
-
-    return None if text is None else str(Rate.parse(text))
-
-
-def _ramp(text: str | None) -> str | None:
-    from wabcast.ramp import Ramp
-
-    return None if text is None else str(Ramp.parse(text))
-
-
-def _cap(number: int | None) -> int | None:
-    if number is not None and number < 0:
-        raise UsageError("--daily-cap is a number of people", hint="0 takes the cap away")
-    return number or None

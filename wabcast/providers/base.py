@@ -1,7 +1,10 @@
 """The whole interface of a provider: what the engine, the webhooks and `account` ask of one.
 
 A provider is a class found by the entry point group `wabcast.providers`, built as
-`Class(settings, secrets, concurrency=10)`. It opens nothing until it is asked. The one
+`Class(settings, secrets, concurrency=10)`. It opens nothing until it is asked. Beside the
+interface it may have what `Manners` says; `signing_secrets` (the secrets without which no
+webhook is believed); `decode(body)` for webhooks that are not JSON, and `redact(body)` for those
+with secrets in them. The one
 promise that everything stands on: `send` makes at most one request, never repeats it, and
 says `Deferred` only when the message surely did not go; when in doubt it says `Lost`.
 `wabcast.testing.ProviderContract` holds a provider to it.
@@ -99,6 +102,36 @@ class Provider(Protocol):
         ...
 
     async def aclose(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """What a provider's class may say beside the interface, each None where it does not.
+
+    `jitter` (`default_jitter`, as `5s-15s`) for campaigns that name none, `daily_cap`
+    (`default_daily_cap`, people) for accounts that name none, `caution` is told once when an
+    account is added, `carries` are the only types of messages it can send.
+    """
+
+    jitter: str | None = None
+    daily_cap: int | None = None
+    caution: str | None = None
+    carries: frozenset[str] | None = None
+
+    @classmethod
+    def of(cls, kind: type[Provider]) -> Manners:
+        return cls(
+            getattr(kind, "default_jitter", None),
+            getattr(kind, "default_daily_cap", None),
+            getattr(kind, "caution", None),
+            getattr(kind, "carries", None),
+        )
+
+
+def lacking(kind: type) -> list[str]:
+    """The parts of the interface that a class does not have."""
+    parts = {*Provider.__annotations__, *vars(Provider)}
+    return sorted(part for part in parts if part[0] != "_" and not hasattr(kind, part))
 
 
 def missing(wanted: Sequence[str], given: Mapping[str, str]) -> list[str]:
