@@ -147,9 +147,10 @@ def problems(loaded: Loaded) -> list[str]:
 
 
 def check(loaded: Loaded) -> None:
-    """Raises BadContent with everything that `problems` finds."""
+    """Raises BadContent with everything that `problems` finds, and for a hole that is none."""
     if found := problems(loaded):
         raise BadContent("; ".join(found), hint=_hint(loaded))
+    renderer(loaded)
 
 
 def warnings(db: Connection, loaded: Loaded) -> list[str]:
