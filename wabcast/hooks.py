@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tenacity import RetryCallState, retry_if_exception_type, wait_exponential, wait_random
 from tenacity.asyncio import AsyncRetrying
 
+from wabcast import locks
 from wabcast.clock import Clock, text
 from wabcast.config import resolve as read_secret
 from wabcast.errors import Busy, WabcastError
@@ -293,9 +294,7 @@ def _alone(path: Path) -> Iterator[bool]:
     """Whether we are the one process that delivers for this database: two would lose the order."""
     from filelock import FileLock, Timeout
 
-    folder = path.with_name(path.name + ".locks")
-    folder.mkdir(mode=0o700, exist_ok=True)
-    lock = FileLock(folder / "hooks.lock", mode=0o600, thread_local=False)
+    lock = FileLock(locks.folder_of(path) / "hooks.lock", mode=0o600, thread_local=False)
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -22,11 +22,21 @@ PATIENCE = 0.3
 """Seconds: somebody may just be looking whether the lock is free."""
 
 
+def folder_of(database: Path) -> Path:
+    """Where the locks of a database are, made if missing: beside the file itself.
+
+    Whoever comes by a symbolic link must meet the others, as SQLite does with its WAL.
+    """
+    file = database.resolve()
+    folder = file.with_name(file.name + ".locks")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
 def _lock(database: Path, campaign: Campaign) -> FileLock:
     from filelock import FileLock
 
-    folder = database.with_name(database.name + ".locks")
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder = folder_of(database)
     return FileLock(folder / f"{campaign.id}.lock", mode=0o600, thread_local=False)
 
 
