@@ -84,7 +84,7 @@ def _play(stage: Stage, servers: ExitStack) -> None:
     stage.say("What to say to whom, how fast. Nothing is sent yet")
     stage.run(
         f"campaign create spring --account shop --all --text {shlex.quote(MESSAGE)}"
-        " --rate 15/s --batch-delay 0s"
+        " --rate 20/s --batch-delay 0s"
     )
     stage.run("campaign preview spring -n 2")
     stage.run("campaign check spring")
@@ -97,6 +97,8 @@ def _play(stage: Stage, servers: ExitStack) -> None:
     stage.run("campaign stats spring")
     stage.run("campaign recipients spring --status failed --status in_doubt")
     stage.run("campaign audit spring")
+    stage.run("campaign report spring --html report.html")
+    stage.run("campaign report spring --html report.html")
 
 
 def _what_next(place: Path) -> None:
@@ -106,7 +108,8 @@ def _what_next(place: Path) -> None:
         f"cd {shlex.quote(str(place))}; export WABCAST_DB=demo.db",
         "wabcast contact list --opted-out",
         "wabcast contact show +491713920003",
-        "wabcast campaign settle spring --as pending",
+        "xdg-open report.html",
+        "wabcast campaign settle spring --as failed",
         "wabcast campaign recipients spring --status failed --csv",
         "wabcast --help",
     ):
