@@ -1,0 +1,143 @@
+"""The ledger as a run sees it: whatever it is told is on disk when it returns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import StillClock
+from make import Make
+from pysqlite3.dbapi2 import Connection
+
+from wabcast.campaign import Campaign, CampaignStatus
+from wabcast.delivery import Accepted, Lost, Rejected, Retry, Verdict, settle
+from wabcast.ledger import Due, SqliteLedger
+from wabcast.recorder import Recorder
+from wabcast.store.audits import audit
+from wabcast.store.marks import Told
+
+RUN = "run"
+START = ("", 0)
+
+
+@pytest.fixture
+async def recorder(db: Connection, db_path: Path) -> AsyncIterator[Recorder]:
+    assert db
+    recorder = Recorder(db_path)
+    recorder.start()
+    yield recorder
+    await recorder.stop()
+
+
+@pytest.fixture
+def campaign(make: Make) -> Campaign:
+    return make.campaign(people=250, status="running", run_id=RUN)
+
+
+@pytest.fixture
+async def ledger(
+    campaign: Campaign, recorder: Recorder, db_path: Path, clock: StillClock
+) -> AsyncIterator[SqliteLedger]:
+    ledger = SqliteLedger(campaign, RUN, recorder, db_path, clock, trace=True)
+    yield ledger
+    ledger.close()
+
+
+async def send(ledger: SqliteLedger, message: Due, verdict: Verdict) -> None:
+    intended = await ledger.intend(message, "{}", 1, None)
+    assert intended.told is Told.INTENDED
+    settled = settle(intended.attempt, verdict, retry=Retry(), chance=0.5)
+    await ledger.record(message, settled, intended.attempt)
+
+
+def events(db: Connection, name: str) -> list[dict[str, Any]]:
+    rows = db.execute("select data from events where event = ? order by id", (name,))
+    return [json.loads(row[0]) for row in rows]
+
+
+async def test_what_it_is_told_is_on_disk(
+    db: Connection, make: Make, campaign: Campaign, ledger: SqliteLedger
+) -> None:
+    first, second, third, *_ = await ledger.due(START, 10)
+    await send(ledger, first, Accepted("wamid.1"))
+    await send(ledger, second, Rejected("131026", "undeliverable"))
+    await send(ledger, third, Lost("cut"))
+    now = make.look(campaign)
+    counted = now.messages_sent, now.messages_failed, now.in_doubt, now.pending, now.queued
+    assert counted == (1, 1, 1, 247, 0)
+    assert audit(db, now) == []
+    assert [data["whatsappMessageId"] for data in events(db, "message:sent")] == ["wamid.1"]
+    assert [data["error"] for data in events(db, "message:failed")] == ["131026"]
+    assert len(events(db, "message:in_doubt")) == 1
+
+
+async def test_progress_is_told_once_for_each_hundred(db: Connection, ledger: SqliteLedger) -> None:
+    for message in await ledger.due(START, 250):
+        await send(ledger, message, Accepted(f"wamid.{message.id}"))
+    told = [data["processedCount"] for data in events(db, "campaign:progress")]
+    assert told == [100, 200]
+
+
+async def test_control_tells_whose_the_campaign_is(
+    db: Connection, campaign: Campaign, ledger: SqliteLedger
+) -> None:
+    assert (await ledger.control()).mine
+    db.execute("update campaigns set run_id = 'another'")
+    assert not (await ledger.control()).mine
+    db.execute("update campaigns set status = 'paused', reason = 'by a person'")
+    control = await ledger.control()
+    assert (control.status, control.reason) == (CampaignStatus.PAUSED, "by a person")
+    db.execute("delete from campaigns where number = ?", (campaign.number,))
+    gone = await ledger.control()
+    assert not gone.mine
+    assert gone.status is CampaignStatus.CANCELLED
+
+
+async def test_a_run_that_lost_its_campaign_writes_nothing(
+    db: Connection, make: Make, campaign: Campaign, ledger: SqliteLedger
+) -> None:
+    first, second, *_ = await ledger.due(START, 10)
+    intended = await ledger.intend(first, "{}", 1, None)
+    db.execute("update campaigns set run_id = 'another'")
+    before = make.look(campaign)
+    assert (await ledger.intend(second, "{}", 1, None)).told is Told.STOPPED
+    await ledger.skip(second, "barred", "no")
+    await ledger.fail(second, "content", "no")
+    await ledger.postpone(second, "9999")
+    await ledger.hold("nothing")
+    assert await ledger.expire("too late") == 0
+    for verb in ("pause", "complete", "fail"):
+        assert not await ledger.move(verb)
+    assert make.look(campaign) == before
+    # What it had on the wire it may still tell: nobody has taken the row over.
+    settled = settle(intended.attempt, Accepted("wamid.1"), retry=Retry(), chance=0)
+    await ledger.record(first, settled, intended.attempt)
+    assert make.look(campaign).messages_sent == 1
+
+
+async def test_a_halted_account_pauses_all_that_run_on_it(
+    db: Connection, make: Make, campaign: Campaign, ledger: SqliteLedger
+) -> None:
+    other = make.campaign("summer", status="running", run_id="its own")
+    draft = make.campaign("autumn")
+    elsewhere = make.campaign("winter", account="other", status="running")
+    await ledger.halt_account("190 the token is dead")
+    for each in (campaign, other):
+        now = make.look(each)
+        assert (now.status, now.reason) == (CampaignStatus.PAUSED, "190 the token is dead")
+    assert make.look(draft).status is CampaignStatus.DRAFT
+    assert make.look(elsewhere).status is CampaignStatus.RUNNING
+    assert len(events(db, "account:halted")) == 1
+
+
+async def test_what_expires_is_skipped_with_the_reason(
+    db: Connection, make: Make, campaign: Campaign, ledger: SqliteLedger
+) -> None:
+    assert await ledger.expire("not sent before noon") == 250
+    now = make.look(campaign)
+    assert (now.pending, now.skipped) == (0, 250)
+    assert await ledger.next_due() is None
+    assert audit(db, now) == []
