@@ -277,7 +277,9 @@ def _choices(items: list[Any], where: str, most: int, id_: int, title: int) -> I
 
 def _template(content: Mapping[str, Any]) -> Iterator[str]:
     name = content.get("name")
-    if not (isinstance(name, str) and re.fullmatch(r"[a-z0-9_]{1,512}", name)):
+    # Twilio's content has a SID for a name.
+    known = r"[a-z0-9_]{1,512}|HX[0-9a-fA-F]{32}"
+    if not (isinstance(name, str) and re.fullmatch(known, name)):
         yield f"template.name: {name!r} must be lower-case letters, digits and _, at most 512"
     yield from _said(_at(content, "language", "code"), "template.language.code", 20)
     yield from _components(content, "template")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from conftest import StillClock
 from gateways import KEY, Evolution, served
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wabcast.delivery import Accepted, Halted, Lost, Rejected, Scope
@@ -22,8 +22,8 @@ from wabcast.receipts import Inbound, Person, Receipt, Status
 def evolution(
     base_url: str = "http://evo:8080", key: str = KEY, **values: str
 ) -> EvolutionProvider:
-    settings = Settings("gate", {"base_url": base_url, "instance": "shop", **values})
-    return EvolutionProvider(settings, {"api_key": key}, timeout=5, clock=StillClock())
+    said = Settings("gate", {"base_url": base_url, "instance": "shop", **values})
+    return EvolutionProvider(said, {"api_key": key}, timeout=5, clock=StillClock())
 
 
 def text(to: str, body: str = "Hi") -> Message:
@@ -128,11 +128,12 @@ def test_a_webhook_is_believed_for_the_key_in_it() -> None:
     assert not provider.verify({}, webhook("messages.update", {}, apikey="\ud800"))
     for rubbish in (b"", b"[]", b"{", b"[" * 100_000):
         assert not provider.verify({}, rubbish)
-    settings = Settings("gate", {"base_url": "http://evo:8080", "instance": "shop"})
+    said = Settings("gate", {"base_url": "http://evo:8080", "instance": "shop"})
     keys = {"api_key": "the-servers", "webhook_secret": KEY}
-    assert EvolutionProvider(settings, keys).verify({}, webhook("messages.update", {}))
+    assert EvolutionProvider(said, keys).verify({}, webhook("messages.update", {}))
 
 
+@settings(max_examples=25)  # each builds a provider of its own
 @given(st.text(min_size=8, max_size=20), st.booleans(), st.text())
 def test_no_key_is_kept_however_it_is_spelt(key: str, ascii: bool, said: str) -> None:  # noqa: A002
     key = "".join(c for c in key if c.isascii() and c.isprintable()).strip() + "-/key\\0"

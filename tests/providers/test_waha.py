@@ -265,23 +265,18 @@ async def test_templates_and_uploads_are_refused() -> None:
     await provider.aclose()
 
 
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(),
-        lambda inner: (
-            st.lists(inner)
-            | st.dictionaries(
-                st.sampled_from(["id", "ack", "from", "timestamp", "fromMe", "replyTo", "body"])
-                | st.text(),
-                inner,
-            )
-        ),
-    )
+TELLING = ("id", "ack", "from", "timestamp", "fromMe", "replyTo", "body")
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(TELLING) | st.text(), inner),
 )
+PROVIDER = waha()
+
+
+@given(ANYTHING)
 def test_whatever_an_ack_or_a_message_holds_is_survived(payload: object) -> None:
-    provider = waha()
     for event in ("message", "message.ack"):
-        for news in provider.parse({"event": event, "payload": payload}):
+        for news in PROVIDER.parse({"event": event, "payload": payload}):
             assert isinstance(news, Receipt | Inbound)
             json.dumps(news.message_id)
 
