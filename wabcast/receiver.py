@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Generator, Iterable
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -275,25 +275,34 @@ async def serve(
     where = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     server = Server(app, lambda: ready(where))
     webhooks.start()
+    try:
+        async with upkeep(webhooks, path=path, clock=clock):
+            serving = asyncio.create_task(server.serve([listening]))
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            server.should_exit = True
+            await serving
+            await webhooks.settled()
+    finally:
+        await webhooks.aclose()
+        await doors.aclose()
+        listening.close()
+
+
+@asynccontextmanager
+async def upkeep(webhooks: Webhooks, *, path: Path, clock: Clock) -> AsyncIterator[None]:
+    """What goes on beside the receiving: early receipts are tried again, old bodies pruned."""
     beside = [
         asyncio.create_task(_settle(webhooks, clock)),
         asyncio.create_task(_prune(path, clock)),
     ]
     try:
-        serving = asyncio.create_task(server.serve([listening]))
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        server.should_exit = True
-        await serving
-        await webhooks.settled()
+        yield
     finally:
         for task in beside:
             task.cancel()
         await asyncio.wait(beside)
-        await webhooks.aclose()
-        await doors.aclose()
-        listening.close()
 
 
 async def _settle(webhooks: Webhooks, clock: Clock) -> None:

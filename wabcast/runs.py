@@ -150,7 +150,7 @@ class Session:
         if health.ok:
             return
         told = "; ".join(health.problems) or health.status
-        if not _final(health):
+        if not is_final(health):
             self.say(f"{account.name} does not say how it is ({told}); trying all the same")
             return
         raise Refused(
@@ -287,7 +287,7 @@ class Session:
         return provider
 
 
-def _final(health: Health) -> bool:
+def is_final(health: Health) -> bool:
     """Whether WhatsApp itself says no; a server that is down or says nothing clear may recover."""
     if health.status == "UNREACHABLE":
         return False

@@ -50,6 +50,11 @@ update campaigns set resume_at = null, reason = :reason, paused_at = :at, update
  where number = :number and status = 'paused' and resume_at is not null
 """
 
+# The reason stays: whoever looks before the run takes it sees why it was paused.
+RESUME_NOW = """
+update campaigns set resume_at = :at, updated_at = :at where number = :number and status = 'paused'
+"""
+
 
 def due(db: Connection, now: datetime) -> list[Campaign]:
     """Campaigns whose time has come, and all that say they run: by priority, then by time."""
@@ -93,3 +98,8 @@ def plan(db: Connection, campaign: int, *, at: str, fired: str | None = None) ->
 def stay(db: Connection, campaign: int, *, reason: str, at: str) -> bool:
     """What paused itself until later waits for a person from now on; False where it did."""
     return bool(db.execute(STAY, {"number": campaign, "reason": reason, "at": at}).rowcount)
+
+
+def resume_now(db: Connection, campaign: int, *, at: str) -> bool:
+    """Have the next `run` resume it; False where it is not paused. A person's wish, from afar."""
+    return bool(db.execute(RESUME_NOW, {"number": campaign, "at": at}).rowcount)

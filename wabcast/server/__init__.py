@@ -1,0 +1,1 @@
+"""HTTP: the REST door, events as they happen, the page for people. Needs `wabcast[server]`."""

@@ -1,0 +1,87 @@
+"""What an endpoint has before it: the file, the time, and who is asking with what right."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+
+from wabcast.clock import Clock, text
+from wabcast.errors import NotFound
+from wabcast.server.problems import Problem
+from wabcast.store import campaigns
+
+if TYPE_CHECKING:
+    from wabcast.campaign import Campaign
+    from wabcast.server.access import Caller
+    from wabcast.server.app import House
+    from wabcast.store.database import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """One request's. `db` is its own until it is answered."""
+
+    db: Connection
+    clock: Clock
+    path: Path
+    caller: Caller
+
+    @property
+    def at(self) -> str:
+        return text(self.clock.now())
+
+    def need(self, permission: str) -> None:
+        """Raises the 403 of somebody whose token does not hold it."""
+        if not self.caller.may(permission):
+            raise Problem(403, f"this token may not: {permission}")
+
+    def campaign(self, id_: str) -> Campaign:
+        """By its whole id. Raises NotFound, which tells nothing of those there are."""
+        try:
+            found = campaigns.get(self.db, id_)
+        except NotFound:
+            found = None
+        if found is None or found.id != id_:
+            raise NotFound("there is no campaign with this id")
+        return found
+
+
+def may(permission: str) -> Callable[[Request], Iterator[Desk]]:
+    """The dependency of an endpoint that needs `permission`."""
+
+    def desk(request: Request) -> Iterator[Desk]:
+        house: House = request.app.state.house
+        request.state.permission = permission
+        with house.connections.one() as db:
+            given = Desk(db, house.clock, house.path, request.state.caller)
+            given.need(permission)
+            yield given
+
+    return desk
+
+
+def cursor(after: int | None) -> str | None:
+    """Where a page ends, for the next one; not to be read by anybody else."""
+    if after is None:
+        return None
+    return base64.urlsafe_b64encode(f"v1:{after}".encode()).rstrip(b"=").decode()
+
+
+def position(given: str | None) -> int | None:
+    """What `cursor` told, back; None: from the beginning. Raises the 400 of any other text."""
+    if given is None:
+        return None
+    try:
+        told = base64.urlsafe_b64decode(given + "=" * (-len(given) % 4)).decode("ascii")
+    except (binascii.Error, ValueError):
+        told = ""
+    version, _, number = told.partition(":")
+    if version != "v1" or not number.isdecimal() or len(number) > 18:
+        raise Problem(400, "this cursor is none of ours; take the `next` of a page")
+    return int(number)

@@ -1,0 +1,111 @@
+"""The seed's four moves as HTTP has them: at once, in its words, and carried out by the runner.
+
+What must not break: nothing is sent here. `start` makes a campaign due now and `resume` makes a
+pause end now; whoever runs what is due does the rest, in this process or in another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wabcast import control, drafts, runs, wiring
+from wabcast.campaign import LIFECYCLE, Campaign, CampaignStatus, refusal
+from wabcast.clock import Clock, text
+from wabcast.errors import Busy, Refused, WabcastError
+from wabcast.server.problems import log
+from wabcast.store import accounts, campaigns, schedules
+from wabcast.store.database import immediate
+
+if TYPE_CHECKING:
+    from wabcast.providers.base import Health
+    from wabcast.store.database import Connection
+
+NOT_CONNECTED = "WhatsApp account is not connected"
+
+PATIENCE = 10.0
+"""Seconds that WhatsApp has to say how the account is; a silent one is tried all the same."""
+
+
+def start(db: Connection, campaign: Campaign, clock: Clock) -> Campaign:
+    """Due now. Raises Refused in the seed's words."""
+    if not _startable(campaign):
+        raise refused("start", campaign.status)
+    if campaign.recurring:
+        raise Refused("A recurring campaign is sent as a copy each time, and never itself")
+    _check_connected(db, campaign)
+    try:
+        return control.schedule(db, campaign, at=clock.now(), clock=clock)
+    except Refused:
+        now = campaigns.by_number(db, campaign.number)
+        if _startable(now):
+            raise
+        raise refused("start", now.status) from None
+
+
+def pause(db: Connection, path: Path, campaign: Campaign, clock: Clock) -> Campaign:
+    """Paused in the file; a run lets go within a second, and what is on the wire is recorded."""
+    try:
+        changed = control.pause(db, path, campaign, clock=clock, wait=timedelta(0))
+    except Busy:
+        changed = True
+    except Refused:
+        changed = False
+    now = campaigns.by_number(db, campaign.number)
+    if not changed:
+        raise refused("pause", now.status)
+    return now
+
+
+def resume(db: Connection, campaign: Campaign, clock: Clock) -> Campaign:
+    """The pause ends now; a recurring one waits for its next occurrence."""
+    if campaign.status not in LIFECYCLE["resume"][0]:
+        raise refused("resume", campaign.status)
+    if campaign.recurring:
+        return control.wait_again(db, campaign, clock=clock)
+    _check_connected(db, campaign)
+    with immediate(db):
+        done = schedules.resume_now(db, campaign.number, at=text(clock.now()))
+    now = campaigns.by_number(db, campaign.number)
+    if not done:
+        raise refused("resume", now.status)
+    return now
+
+
+def duplicate(db: Connection, campaign: Campaign, name: str | None, clock: Clock) -> Campaign:
+    return drafts.duplicate(db, campaign, name, clock)
+
+
+def refused(verb: str, status: CampaignStatus) -> Refused:
+    """The rule's own words without the campaign's name, which is how the seed said them."""
+    told = refusal(verb, "", status).message
+    return Refused(told.partition(" (")[0].removesuffix(": "))
+
+
+def _startable(campaign: Campaign) -> bool:
+    return campaign.status in LIFECYCLE["start"][0]
+
+
+def _check_connected(db: Connection, campaign: Campaign) -> None:
+    account = accounts.get(db, campaign.account)
+    try:
+        health = asyncio.run(_ask(account))
+    except WabcastError as exc:
+        # It may name a secret's source: that is for the log.
+        log.warning("%s: %s", account.name, exc.message)
+        raise Refused(NOT_CONNECTED) from None
+    if health is not None and not health.ok and runs.is_final(health):
+        raise Refused(NOT_CONNECTED)
+
+
+async def _ask(account: accounts.Account) -> Health | None:
+    provider = wiring.provider_for(account)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await provider.check()
+    except TimeoutError:
+        return None
+    finally:
+        await provider.aclose()

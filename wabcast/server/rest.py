@@ -1,0 +1,122 @@
+"""REST under /api/v1: the application that the endpoints' rooms are hung into.
+
+What must not break: whatever is answered, is answered in the envelope, and the OpenAPI document
+says so; its page asks no network.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, Response
+from starlette.routing import Mount, Route
+
+from wabcast import __version__
+from wabcast.server import (
+    docs_page,
+    gauges,
+    problems,
+    rest_campaigns,
+    rest_contacts,
+    rest_events,
+    rest_moves,
+    rest_segments,
+    rest_templates,
+)
+from wabcast.server.access import Guarded
+from wabcast.server.app import Part
+from wabcast.server.idempotency import LARGEST, Once, Told
+from wabcast.server.models import Failure
+
+if TYPE_CHECKING:
+    from wabcast.server.app import House
+
+ROOT = "/api/v1"
+
+ABOUT = """WhatsApp campaigns on one SQLite file. Send `Authorization: Bearer TOKEN`; make one with
+`wabcast token create NAME --role operator`. A POST with an `Idempotency-Key` is carried out once,
+and answered the same for 24 hours. Errors are RFC 9457 problem details in `data`."""
+
+_FAILURES = {
+    400: "What was asked is refused: the state, a check or a rule forbids it",
+    401: "No token, or one that is wrong, expired or revoked",
+    403: "The token may not do this",
+    404: "There is no such thing",
+    409: "Another process holds it, or the Idempotency-Key is still at work",
+    413: "The body is too large",
+    422: "The request is not as documented",
+    429: "Too many wrong tokens from this address",
+    503: "The database cannot be used now",
+}
+
+
+def part(house: House) -> Part:
+    """`/api/v1`, and `/metrics`."""
+    return Part([Mount(ROOT, app=rest(house)), gauges.route(house)])
+
+
+def rest(house: House) -> FastAPI:
+    """The REST application, to be mounted at `ROOT`."""
+    app = FastAPI(
+        title="wabcast",
+        version=__version__,
+        description=ABOUT,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        telemetry={"tracing": False, "metrics": False},
+        max_body_size=LARGEST,
+        redirect_slashes=False,
+    )
+    app.state.house = house
+    problems.install(app)
+    failures: dict[int | str, dict[str, Any]] = {
+        status: {"model": Failure, "description": told} for status, told in _FAILURES.items()
+    }
+    for room in (
+        rest_campaigns,
+        rest_moves,
+        rest_contacts,
+        rest_segments,
+        rest_templates,
+        rest_events,
+    ):
+        app.include_router(room.router, responses=failures)
+    # From the outside in: who is it, was it done before, write down that it was.
+    app.add_middleware(Told, house=house)
+    app.add_middleware(Once, house=house)
+    app.add_middleware(Guarded, access=house.access, unguarded=("/openapi.json", "/docs"))
+
+    def document(_request: Request) -> Response:
+        return Response(json.dumps(openapi(app)), media_type="application/json")
+
+    def page(_request: Request) -> Response:
+        return HTMLResponse(docs_page.html(openapi(app)), headers=docs_page.HEADERS)
+
+    app.router.routes.append(Route("/openapi.json", document, methods=["GET"]))
+    app.router.routes.append(Route("/docs", page, methods=["GET"]))
+    return app
+
+
+def openapi(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI 3.1 document, with what the middleware adds to every operation."""
+    if app.openapi_schema is None:
+        told = app.openapi()
+        told["servers"] = [{"url": ROOT}]
+        told.setdefault("components", {})["securitySchemes"] = {
+            "token": {"type": "http", "scheme": "bearer"}
+        }
+        told["security"] = [{"token": []}]
+        key = {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "required": False,
+            "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+        }
+        for methods in told["paths"].values():
+            if "post" in methods:
+                methods["post"].setdefault("parameters", []).append(key)
+        app.openapi_schema = told
+    return app.openapi_schema

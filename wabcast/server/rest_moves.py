@@ -1,0 +1,154 @@
+"""/campaigns/{id}/VERB: what is done to a campaign. The first four are the seed's."""
+
+from __future__ import annotations
+
+from datetime import UTC, timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Depends
+
+from wabcast import control, wiring
+from wabcast.campaign import Campaign
+from wabcast.delivery import MessageStatus
+from wabcast.errors import UsageError
+from wabcast.schedule import Recurrence
+from wabcast.server import moves
+from wabcast.server.desk import Desk, may
+from wabcast.server.models import (
+    Answer,
+    CampaignTold,
+    Changed,
+    DuplicateAsked,
+    Move,
+    RetryAsked,
+    ScheduleAsked,
+    SettleAsked,
+)
+from wabcast.store import accounts, campaigns
+from wabcast.store.database import immediate
+from wabcast.times import known_zone
+
+router = APIRouter(prefix="/campaigns/{id}", tags=["campaigns"])
+
+Starts = Annotated[Desk, Depends(may("campaigns:start"))]
+Pauses = Annotated[Desk, Depends(may("campaigns:pause"))]
+Duplicates = Annotated[Desk, Depends(may("campaigns:duplicate"))]
+Cancels = Annotated[Desk, Depends(may("campaigns:cancel"))]
+Edits = Annotated[Desk, Depends(may("campaigns:edit"))]
+Settles = Annotated[Desk, Depends(may("campaigns:settle"))]
+
+
+@router.post("/start", summary="Send it, as soon as the runner takes it")
+def start(id: str, desk: Starts) -> Answer[Move]:  # noqa: A002  # the seed's word
+    campaign = moves.start(desk.db, desk.campaign(id), desk.clock)
+    return _moved("Campaign started successfully", campaign)
+
+
+@router.post("/pause", summary="Send no more of it")
+def pause(id: str, desk: Pauses) -> Answer[Move]:  # noqa: A002
+    campaign = moves.pause(desk.db, desk.path, desk.campaign(id), desk.clock)
+    return _moved("Campaign paused successfully", campaign)
+
+
+@router.post("/resume", summary="Go on with a paused one, as soon as the runner takes it")
+def resume(id: str, desk: Starts) -> Answer[Move]:  # noqa: A002
+    campaign = moves.resume(desk.db, desk.campaign(id), desk.clock)
+    return _moved("Campaign resumed successfully", campaign)
+
+
+@router.post("/duplicate", summary="A draft like it, its recipients computed afresh")
+def duplicate(
+    id: str,  # noqa: A002
+    desk: Duplicates,
+    asked: Annotated[DuplicateAsked | None, Body()] = None,
+) -> Answer[CampaignTold]:
+    name = asked.name if asked is not None else None
+    campaign = moves.duplicate(desk.db, desk.campaign(id), name, desk.clock)
+    return _whole("Campaign duplicated successfully", campaign)
+
+
+@router.post("/cancel", summary="End it for good: what is pending is skipped")
+def cancel(id: str, desk: Cancels) -> Answer[CampaignTold]:  # noqa: A002
+    campaign = desk.campaign(id)
+    control.cancel(desk.db, desk.path, campaign, clock=desk.clock, wait=timedelta(seconds=5))
+    return _whole("Campaign cancelled", campaigns.by_number(desk.db, campaign.number))
+
+
+@router.post("/schedule", summary="Start it at a time, once or again and again")
+def schedule(
+    id: str,  # noqa: A002
+    asked: ScheduleAsked,
+    desk: Starts,
+) -> Answer[CampaignTold]:
+    zone = known_zone(asked.timezone)
+    if zone is None:
+        raise UsageError(f"no time zone called {asked.timezone!r}", hint="as Europe/Berlin")
+    at = asked.at.astimezone(UTC)
+    rule = None
+    if asked.repeat is not None:
+        rule = Recurrence.parse(asked.repeat, start=at, zone=zone)
+    campaign = control.schedule(
+        desk.db,
+        desk.campaign(id),
+        at=at,
+        clock=desk.clock,
+        rule=rule,
+        if_missed=asked.if_missed,
+        timezone=asked.timezone,
+    )
+    return _whole("Campaign scheduled", campaign)
+
+
+@router.post("/unschedule", summary="A draft again")
+def unschedule(id: str, desk: Starts) -> Answer[CampaignTold]:  # noqa: A002
+    campaign = desk.campaign(id)
+    control.unschedule(desk.db, campaign, clock=desk.clock)
+    return _whole("Campaign unscheduled", campaigns.by_number(desk.db, campaign.number))
+
+
+@router.post("/refresh", summary="Compute the recipients of a draft afresh")
+def refresh(id: str, desk: Edits) -> Answer[CampaignTold]:  # noqa: A002
+    campaign = desk.campaign(id)
+    with immediate(desk.db):
+        campaign = campaigns.refresh(desk.db, campaign, at=desk.at)
+    return _whole("Recipients computed", campaign)
+
+
+@router.post("/retry", summary="Failed messages are owed again; resume sends them")
+def retry(
+    id: str,  # noqa: A002
+    asked: RetryAsked,
+    desk: Settles,
+) -> Answer[Changed]:
+    campaign = desk.campaign(id)
+    provider = wiring.provider_class(accounts.get(desk.db, campaign.account).provider)
+    codes = None if asked.kind == "all" else provider.transient_codes
+    changed = control.retry(desk.db, desk.path, campaign, clock=desk.clock, transient=codes)
+    return _changed(desk, campaign, changed)
+
+
+@router.post("/settle", summary="Decide what became of the messages in doubt")
+def settle(
+    id: str,  # noqa: A002
+    asked: SettleAsked,
+    desk: Settles,
+) -> Answer[Changed]:
+    campaign = desk.campaign(id)
+    outcome = MessageStatus(asked.outcome)
+    changed = control.settle(desk.db, desk.path, campaign, outcome, clock=desk.clock)
+    return _changed(desk, campaign, changed)
+
+
+def _moved(message: str, campaign: Campaign) -> Answer[Move]:
+    due = campaign.scheduled_at if campaign.resume_at is None else campaign.resume_at
+    move = Move(id=campaign.id, status=campaign.status.value, scheduled_at=due)
+    return Answer(message=message, data=move)
+
+
+def _whole(message: str, campaign: Campaign) -> Answer[CampaignTold]:
+    return Answer(message=message, data=CampaignTold(**campaigns.as_json(campaign)))
+
+
+def _changed(desk: Desk, campaign: Campaign, changed: int) -> Answer[Changed]:
+    now = CampaignTold(**campaigns.as_json(campaigns.by_number(desk.db, campaign.number)))
+    return Answer(data=Changed(changed=changed, campaign=now))
