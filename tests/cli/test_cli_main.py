@@ -219,6 +219,7 @@ def test_what_sqlite_threw_has_its_exit_code(name: str, code: int) -> None:
     error = failures.from_machine(thrown)
     assert error.exit_code == code
     assert error.hint
+    assert failures.from_machine(ExceptionGroup("of tasks", [thrown])).exit_code == code
 
 
 def test_what_the_system_threw_has_its_exit_code() -> None:

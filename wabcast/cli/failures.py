@@ -37,6 +37,10 @@ def from_machine(exc: Exception) -> WabcastError:
 
     A damaged database and a bug end with 1, a disk that does not take our writes with 12.
     """
+    while isinstance(exc, ExceptionGroup):  # thrown out of a group of tasks
+        exc = exc.exceptions[0]
+    if isinstance(exc, WabcastError):
+        return exc
     name = str(getattr(exc, "sqlite_errorname", ""))
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return _because(
