@@ -75,14 +75,25 @@ def test_what_cannot_be_is_refused_and_changes_nothing(
     assert row(db) == before
 
 
-def test_create_in_the_past_makes_nothing(quick_cli: Cli, make: Make, db: Connection) -> None:
+@pytest.mark.parametrize("option", ["--at", "--not-after"])
+def test_create_in_the_past_makes_nothing(
+    quick_cli: Cli, make: Make, db: Connection, option: str
+) -> None:
     make.account()
     ran = quick_cli(
         *("campaign", "create", "late", "--account", "shop", "--all", "--text", "Hi"),
-        *("--at", "2020-01-01 09:00"),
+        *(option, "2020-01-01 09:00"),
     )
     assert ran.code == 2
+    assert f"{option} 2020-01-01" in ran.stderr
     assert not db.execute("select 1 from campaigns").fetchall()
+
+
+def test_edit_takes_no_end_that_is_over(spring: Cli, db: Connection) -> None:
+    """A start would skip everybody for good."""
+    before = row(db)
+    ran = spring("campaign", "edit", "spring", "--not-after", "2020-01-01 09:00")
+    assert (ran.code, row(db)) == (2, before)
 
 
 def test_edit_keeps_the_schedule_and_says_so_and_duplicate_drops_it(

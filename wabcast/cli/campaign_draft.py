@@ -147,6 +147,8 @@ def create(
     begins = moment(at, "--at")
     if begins is not None:
         control.not_past(begins, clock)
+    if said.not_after is not None:
+        control.not_past(said.not_after, clock, option="--not-after")
     with output.open_store() as db:
         campaign = drafts.create(db, name, said, clock)
         if begins is not None:
@@ -193,7 +195,7 @@ def edit(
     description: Description = None,
 ) -> None:
     """Change a draft, scheduled or paused campaign."""
-    from wabcast import drafts
+    from wabcast import control, drafts
     from wabcast.campaign import CampaignStatus
     from wabcast.clock import Clock
     from wabcast.store import campaigns
@@ -216,8 +218,11 @@ def edit(
         recipient_timezone=recipient_timezone,
         description=description,
     )
+    clock = Clock()
+    if said.not_after is not None:
+        control.not_past(said.not_after, clock, option="--not-after")
     with output.open_store() as db:
-        campaign = drafts.edit(db, campaigns.get(db, name), new_name, said, Clock())
+        campaign = drafts.edit(db, campaigns.get(db, name), new_name, said, clock)
     output.note(f"changed {campaign.name}")
     if campaign.status is CampaignStatus.SCHEDULED:
         output.note(f"its schedule stays: {campaign.scheduled_at}")
