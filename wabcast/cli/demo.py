@@ -98,7 +98,6 @@ def _play(stage: Stage, servers: ExitStack) -> None:
     stage.run("campaign recipients spring --status failed --status in_doubt")
     stage.run("campaign audit spring")
     stage.run("campaign report spring --html report.html")
-    stage.run("campaign report spring --html report.html")
 
 
 def _what_next(place: Path) -> None:
