@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 from wabcast.campaign import CampaignStatus
 from wabcast.clock import SECOND, Clock, parse, text
 from wabcast.delivery import (
+    Accepted,
     Breaker,
     Deferred,
     Halted,
@@ -31,11 +32,12 @@ from wabcast.delivery import (
 from wabcast.errors import Exit, StoreError
 from wabcast.failpoints import failpoint
 from wabcast.gate import Gate, Ticket
-from wabcast.ledger import Cap, Control, Due, Ledger
+from wabcast.ledger import Cap, Due, Ledger
 from wabcast.message import Message
 from wabcast.store.marks import Told
 
 T = TypeVar("T")
+Recording = asyncio.Future[Any]
 
 PAGE = 200
 """Recipients read at once."""
@@ -112,7 +114,7 @@ class Run:
         self._stopping = asyncio.Event()
         self._pause: tuple[str, str | None] | None = None
         self._cap: int | None = None
-        self._broken: Exception | None = None
+        self._broken: BaseException | None = None
 
     async def carry(self) -> Ending:
         """Send all that is due. The campaign must be running and held by this run."""
@@ -130,6 +132,7 @@ class Run:
             for task in beside:
                 task.cancel()
             await asyncio.wait(beside)
+        await self._ledger.hold(None)  # behind the last outcomes: they are on disk too
         if self._broken is not None:
             raise self._broken
         return await self._end()
@@ -142,8 +145,7 @@ class Run:
 
     async def _end(self) -> Ending:
         control = await self._ledger.control()
-        await self._ledger.hold(None)
-        if control.status is CampaignStatus.RUNNING and control.mine:
+        if control.goes_on:
             if control.pending or control.queued:
                 reason, resume_at = self._pause or ("stopped", None)
                 await self._ledger.move("pause", reason=reason, resume_at=resume_at)
@@ -226,21 +228,31 @@ class Run:
             message = await self._patiently(self._queue.get())
             if message is None:
                 return
+            recording: Recording | None = None
             try:
-                await self._carry(message)
+                recording = await self._carry(message)
             except StoreError as exc:
                 self._break_off(exc)
             finally:
-                self._out -= 1
-                self._moved.set()
+                if recording is None:
+                    self._put_down()
+                else:
+                    recording.add_done_callback(self._put_down)
 
-    async def _carry(self, message: Due) -> None:
+    def _put_down(self, recording: Recording | None = None) -> None:
+        if recording is not None and (exc := recording.exception()) is not None:
+            self._break_off(exc)
+        self._out -= 1
+        self._moved.set()
+
+    async def _carry(self, message: Due) -> Recording | None:
+        """The whole way. What it returns is on its way to the disk, the next intent behind it."""
         content = await self._content(message)
         if content is None or await self._not_now(message):
-            return
+            return None
         ticket = await self._patiently(self._gate.take())
         if ticket is None:
-            return
+            return None
         attempt = None
         try:
             # It may have stood at the gate for long.
@@ -250,7 +262,7 @@ class Run:
             if attempt is None:
                 self._gate.give_up(ticket)
         if attempt is None:
-            return
+            return None
         failpoint("after-intent")
         try:
             await self._gate.leave(ticket)
@@ -260,8 +272,13 @@ class Run:
             settled = settle(
                 attempt, verdict, retry=self.plan.retry, chance=self._clock.random.random()
             )
-            await self._ledger.record(message, settled, attempt)
+            recording = self._ledger.record(message, settled, attempt)
+            if isinstance(verdict, Accepted) and self._gate.account.calm:
+                self._breaker.note(verdict)
+                return recording
+            await recording
             await self._follow(verdict, settled, ticket)
+            return None
         finally:
             self._gate.account.answered(ticket)
 
@@ -294,17 +311,12 @@ class Run:
         account = self.plan.cap_account
         cap = Cap(account, self._cap) if account is not None else None
         intended = await self._ledger.intend(message, body, ticket.slot, cap)
-        match intended.told:
-            case Told.INTENDED:
-                return intended.attempt
-            case Told.CAPPED:
-                self._gate.give_up(ticket)  # before the wait: others want its place
-                await self._capped(intended.until or text(self._clock.now()))
-            case Told.STOPPED:
-                self._stopping.set()
-            case _:
-                pass
-        return None
+        if intended.told is Told.CAPPED:
+            self._gate.give_up(ticket)  # before the wait: others want its place
+            await self._capped(intended.until or text(self._clock.now()))
+        elif intended.told is Told.STOPPED:
+            self._stopping.set()
+        return intended.attempt or None
 
     async def _capped(self, until: str) -> None:
         reason = f"daily cap of {self._cap} people is used up until {until}"
@@ -362,31 +374,24 @@ class Run:
         for task in list(self._waiting):
             task.cancel()
 
-    def _break_off(self, exc: Exception) -> None:
+    def _break_off(self, exc: BaseException) -> None:
         """The file cannot be written: nothing more leaves, what is out is let finish."""
         self._broken = self._broken or exc
         self._stopping.set()
 
     async def _watch(self) -> None:
         """Notice what others want, and say what this run is waiting for."""
+        shown: str | None = None
         try:
-            await self._look()
+            while True:
+                await self._clock.sleep(CONTROL_EVERY)
+                control = await self._ledger.control()
+                self._cap = control.daily_cap
+                if not control.goes_on:
+                    self._stopping.set()
+                holding = self.holding or self._gate.holding
+                if holding != shown:
+                    shown = holding
+                    await self._ledger.hold(holding)
         except Exception as exc:  # noqa: BLE001  # nobody awaits this task; the run ends with it
             self._break_off(exc)
-
-    async def _look(self) -> None:
-        shown: str | None = None
-        while True:
-            await self._clock.sleep(CONTROL_EVERY)
-            control = await self._ledger.control()
-            self._cap = control.daily_cap
-            if not self._may_go_on(control):
-                self._stopping.set()
-            holding = self.holding or self._gate.holding
-            if holding != shown:
-                shown = holding
-                await self._ledger.hold(holding)
-
-    @staticmethod
-    def _may_go_on(control: Control) -> bool:
-        return control.mine and control.status is CampaignStatus.RUNNING

@@ -64,6 +64,11 @@ class AccountGate:
         """Microseconds; in the past where nothing holds the account back."""
         return self._lease.cooling_until if self._lease else 0
 
+    @property
+    def calm(self) -> bool:
+        """Whether no cool-down is to be ended by the next answer."""
+        return not self.cooldown.strikes
+
     async def take(self) -> Ticket:
         """The next slot that nobody else has, not yet waited for.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from wabcast import events as words
 from wabcast.campaign import Campaign, CampaignStatus
@@ -41,6 +41,10 @@ class Control:
     queued: int
     daily_cap: int | None
 
+    @property
+    def goes_on(self) -> bool:
+        return self.mine and self.status is CampaignStatus.RUNNING
+
 
 class Ledger(Protocol):
     """What the engine needs of a store. Times are UTC text, slots microseconds."""
@@ -51,7 +55,9 @@ class Ledger(Protocol):
 
     async def intend(self, message: Due, content: str, slot: int, cap: Cap | None) -> Intended: ...
 
-    async def record(self, message: Due, settled: Settled, attempt: int) -> None: ...
+    def record(self, message: Due, settled: Settled, attempt: int) -> asyncio.Future[Any]:
+        """Done when it is on disk, and there before any intent that is told later."""
+        ...
 
     async def skip(self, message: Due, code: str, reason: str) -> None: ...
 
@@ -140,9 +146,9 @@ class SqliteLedger:
             seen=self._seen,
         )
 
-    async def record(self, message: Due, settled: Settled, attempt: int) -> None:
+    def record(self, message: Due, settled: Settled, attempt: int) -> asyncio.Future[Any]:
         outcome = Outcome(message, settled, attempt, self._clock.now())
-        await self._recorder.join(self._record, outcome, must=True)
+        return self._recorder.join(self._record, outcome, must=True)
 
     def _record(self, db: Connection, outcomes: list[Outcome]) -> list[bool]:
         wrote = marks.record(db, outcomes, run=self.run)
