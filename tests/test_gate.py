@@ -141,10 +141,14 @@ def test_the_seeds_defaults(db: Connection, make: Make) -> None:
 
 def test_there_is_no_burst_at_the_start(db: Connection, make: Make) -> None:
     """aiolimiter's own way with `AsyncLimiter(20, 60)`: forty in the first minute."""
-    for rate in ("20/m", "600/m", "80/s"):
-        road = Road(db, make)
-        travel(road.drive(road.gate(rate), 2))
-        assert len(road.left) <= max(1, Rate.parse(rate).per_second * 2)
+    for rate in ("20/m", "600/m", "80/s", "1000/s"):
+        for where in ("campaign", "account"):
+            road = Road(db, make)
+            if where == "account":
+                road.account = make.account(f"shop {rate}", rate=rate)
+            gate = road.gate("max" if where == "account" else rate)
+            travel(road.drive(gate, 0.5, workers=100))
+            assert len(road.left) <= Rate.parse(rate).per_second * 0.5 + 1
 
 
 def test_batches_have_pauses_between_them(db: Connection, make: Make) -> None:

@@ -153,6 +153,22 @@ def test_a_restart_leaves_room_for_the_lateness_of_the_last_one() -> None:
     assert not later.shared
 
 
+@pytest.mark.parametrize("text", ["1000/s", "80/s", "20/m"])
+def test_a_start_has_nothing_to_catch_up_with(text: str) -> None:
+    """Its burst would stay in the window, and come back every second."""
+    db = an_account(text)
+    assert slots.lease(db, 1, holder="a", now=NOW).first == NOW
+    late = slots.lease(db, 1, holder="a", now=NOW + 3 * 3600 * SECOND)
+    assert late.first == NOW + 3 * 3600 * SECOND
+
+
+def test_who_fell_behind_catches_up_a_little() -> None:
+    db = an_account("1000/s")
+    first = slots.lease(db, 1, holder="a", now=NOW)
+    now = round(first.first + first.count * first.spacing) + SECOND // 10
+    assert slots.lease(db, 1, holder="a", now=now).first == now - CATCH_UP
+
+
 def test_a_provider_has_a_rate_of_its_own_where_the_account_was_given_none() -> None:
     db = an_account(None)
     assert slots.lease(db, 1, holder="a", now=NOW).count == 0

@@ -76,7 +76,9 @@ def lease(db: Connection, account: int, *, holder: str, now: int, usual: Rate = 
         next_slot = begins + round(rate.spacing) + LATE
     shared = shared_until > now
     spacing = rate.guarded_spacing if shared else rate.spacing
-    first = max(next_slot, now - CATCH_UP)
+    # Catching up is for who fell behind: a start has nothing to catch up with, and its burst
+    # would come back every period.
+    first = max(next_slot, now - CATCH_UP if next_slot > now - SECOND else now)
     count = max(1, int(CATCH_UP / spacing))
     leased = {
         "account": account,
