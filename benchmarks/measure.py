@@ -189,7 +189,8 @@ def machine() -> str:
     return (
         f"{os.cpu_count()} cores of {model}, {memory:.0f} GB, {platform.system()} "
         f"{platform.release().split('-')[0]}, Python {platform.python_version()}, "
-        f"SQLite {dbapi2.sqlite_version}, httpx {httpx.__version__}, aiohttp {aiohttp.__version__}, "
+        f"SQLite {dbapi2.sqlite_version}, httpx {httpx.__version__}, "
+        f"aiohttp {aiohttp.__version__}, "
         f"{commits_a_second():,.0f} commits a second at synchronous=FULL"
     )
 

@@ -197,7 +197,7 @@ def test_two_campaigns_on_one_account_share_its_rate(tmp_path: Path) -> None:
         assert first.wait(timeout=120) == 0
         assert again.wait(timeout=120) in (0, 3)
         moments = [_seconds(entry) for entry in place.seen()]
-        assert busiest(moments, 1.0) <= 61  # 2 % for the way from our clock to theirs
+        assert busiest(moments, 1.0) <= 63  # 5 % for the way from our clock to theirs, when busy
         share = (len(moments) - 1) / (max(moments) - min(moments)) / 60
         assert share >= 0.85  # 0.94 was measured on a machine with nothing else to do
 

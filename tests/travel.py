@@ -18,7 +18,6 @@ from wabcast.store.database import immediate
 
 T = TypeVar("T")
 One = TypeVar("One")
-One = TypeVar("One")
 
 NOW = 1_800_000_000 * SECOND
 

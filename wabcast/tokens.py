@@ -42,9 +42,7 @@ _WORK = frozenset(
     {f"campaigns:{verb}" for verb in ("create", "edit", "duplicate", "start", "pause")}
     | {f"{what}:write" for what in ("contacts", "segments", "templates")}
 )
-_ALL = frozenset(
-    ("campaigns:cancel", "campaigns:settle", "campaigns:delete", "contacts:delete")
-)
+_ALL = frozenset(("campaigns:cancel", "campaigns:settle", "campaigns:delete", "contacts:delete"))
 
 ROLES = {Role.VIEWER: _READ, Role.OPERATOR: _READ | _WORK, Role.ADMIN: _READ | _WORK | _ALL}
 """`campaigns:start` is also resume, `campaigns:settle` also retry (both may send again)."""

@@ -104,9 +104,11 @@ class Door:
 
         async def send(message: dict[str, Any]) -> None:
             for block in message.get("body", b"").decode().split("\n\n"):
-                for line in block.splitlines():
-                    if line.startswith("data: "):
-                        told.append(json.loads(line.removeprefix("data: ")))
+                told.extend(
+                    json.loads(line.removeprefix("data: "))
+                    for line in block.splitlines()
+                    if line.startswith("data: ")
+                )
             if len(told) >= events:
                 self.house.closing.set()
 

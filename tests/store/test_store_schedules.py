@@ -64,10 +64,10 @@ def test_an_occurrence_fires_once(db: Connection, make: Make, clock: StillClock)
     at = text(clock.now())
     db.execute("update campaigns set scheduled_at = ?", (at,))
     campaign = make.look(campaign)
-    said = {"occurrence": clock.now(), "following": clock.now() + HOUR, "at": at}
+    now_, following = clock.now(), clock.now() + HOUR
     with immediate(db):
-        assert schedules.fired(db, campaign, **said)
-        assert not schedules.fired(db, campaign, **said)
+        assert schedules.fired(db, campaign, occurrence=now_, following=following, at=at)
+        assert not schedules.fired(db, campaign, occurrence=now_, following=following, at=at)
     now = make.look(campaign)
     assert (now.last_fired_at, now.scheduled_at) == (at, text(clock.now() + HOUR))
 
