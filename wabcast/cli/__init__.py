@@ -46,6 +46,8 @@ COMMANDS = {
     "template": "Messages kept under a name, and those that WhatsApp approved.",
     "campaign": "What is said to whom, at what pace, and what became of it.",
     "run": "Do what is due: for cron, and with --watch for systemd.",
+    "serve": "REST, events, webhooks and the runner in one process, over HTTP.",
+    "token": "Who may use the server, and what each may do.",
     "webhook": "What WhatsApp tells: receipts, replies and opt-outs.",
     "event": "What happened, as it was committed, for scripts.",
     "hook": "Events posted to other programs, signed and in order.",
