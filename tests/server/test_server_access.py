@@ -58,7 +58,8 @@ async def test_every_endpoint_wants_a_token_that_stands(door: Door, clock: Still
     clock.advance(timedelta(hours=1))
     kept.revoke(door.db, "revoked", at="2026-11-05T11:00:00.000Z")
     right = door.token("right", "admin")
-    wrong = (None, "", f"Bearer {mint()}", f"Bearer {ended}", f"Bearer {revoked}", "Bearer ")
+    wrong: tuple[str | None, ...] = (None, "")
+    wrong += (f"Bearer {mint()}", f"Bearer {ended}", f"Bearer {revoked}", "Bearer ")
     wrong += (f"Basic {right}", right, f"Bearer {right[:-1]}", f"Bearer {right} {right}")
     async with door.client() as http:
         for method, path in operations(door):
