@@ -30,10 +30,14 @@ select count(*) as total_recipients,
 # One accepted send each: WhatsApp's id stands at no more than one row, and a row has no more
 # than one.
 TWICE = """
-select whatsapp_message_id, count(*) from campaign_messages
- where whatsapp_message_id in (select whatsapp_message_id from campaign_messages
-                                where campaign_id = :number and whatsapp_message_id is not null)
- group by whatsapp_message_id having count(*) > 1 limit 20
+select distinct m.whatsapp_message_id,
+       (select count(*) from campaign_messages
+         where whatsapp_message_id = m.whatsapp_message_id) as count
+  from campaign_messages m
+ where m.campaign_id = :number and m.whatsapp_message_id is not null
+   and exists (select 1 from campaign_messages
+                where whatsapp_message_id = m.whatsapp_message_id and id <> m.id)
+ limit 20
 """
 
 # News of a message that was given back proves that it has gone; so may one without attempts.

@@ -1,7 +1,8 @@
 """What can be read out of the ledger: who cannot be told, who got it, what failed and why.
 
 Reads only. What must not break: a look is of one moment, however many statements it takes, and
-its memory does not grow with the campaign: what is counted is counted in SQL.
+its memory does not grow with the campaign. SQLite would sort for a `group by`, in memory where
+it was built so: rows are counted as they come instead, by values of which there are few.
 """
 
 from __future__ import annotations
@@ -57,36 +58,20 @@ select distinct key from campaign_messages m join contacts c on c.id = m.contact
  where m.campaign_id = :number order by key
 """
 
-# What a provider numbers is one cause however it is worded; the wording that most got stands for
-# all. Our own codes gather several causes, and each has its own words.
-CAUSES = """
-select status, code, reason, sum(people) as people, max(people) as _most
-  from (select status, coalesce(error_code, '') as code, coalesce(error_message, '') as reason,
-               count(*) as people
-          from campaign_messages
-         where campaign_id = :number and status in ('failed', 'in_doubt', 'skipped')
-         group by 1, 2, 3)
- group by status, code, case when code glob '[0-9]*' then '' else reason end
- order by people desc, status, code, reason limit 50
+UNHAPPY = """
+select status, coalesce(error_code, ''), coalesce(error_message, '') from campaign_messages
+ where campaign_id = :number and status in ('failed', 'in_doubt', 'skipped')
 """
 
-# Lengths in seconds, in ever coarser steps: so few of them that they can be held.
-DELIVERED_AFTER = """
+# Seconds from the sending on, in ever coarser steps: so few of them that they can be held.
+LENGTHS = """
 select case when lag < 10 then round(lag, 2) when lag < 3600 then round(lag)
-            else round(lag / 60) * 60 end as length, count(*)
-  from (select max(0.0, unixepoch(delivered_at, 'subsec') - unixepoch(sent_at, 'subsec')) as lag
+            else round(lag / 60) * 60 end
+  from (select max(0.0, unixepoch(iif(:what = 'read', read_at, delivered_at), 'subsec')
+                        - unixepoch(sent_at, 'subsec')) as lag
           from campaign_messages
-         where campaign_id = :number and delivered_at is not null and sent_at is not null)
- group by 1 order by 1
-"""
-
-READ_AFTER = """
-select case when lag < 10 then round(lag, 2) when lag < 3600 then round(lag)
-            else round(lag / 60) * 60 end as length, count(*)
-  from (select max(0.0, unixepoch(read_at, 'subsec') - unixepoch(sent_at, 'subsec')) as lag
-          from campaign_messages
-         where campaign_id = :number and read_at is not null and sent_at is not null)
- group by 1 order by 1
+         where campaign_id = :number and sent_at is not null)
+ where lag is not null
 """
 
 SPAN = """
@@ -97,38 +82,28 @@ select min(sent_at) as first, max(sent_at) as last,
   from campaign_messages where campaign_id = :number and sent_at is not null
 """
 
-BY_TIME = """
-with marks (bucket, sent, delivered, read) as (
-    select max(0, min((unixepoch(sent_at) - :first) / :step, :last)), count(*), 0, 0
-      from campaign_messages where campaign_id = :number and sent_at is not null group by 1
-    union all
-    select max(0, min((unixepoch(delivered_at) - :first) / :step, :last)), 0, count(*), 0
-      from campaign_messages where campaign_id = :number and delivered_at is not null group by 1
-    union all
-    select max(0, min((unixepoch(read_at) - :first) / :step, :last)), 0, 0, count(*)
-      from campaign_messages where campaign_id = :number and read_at is not null group by 1)
-select bucket, sum(sent) as sent, sum(delivered) as delivered, sum(read) as read
-  from marks group by bucket
+STEPS = """
+select max(0, min((unixepoch(at) - :first) / :step, :last))
+  from (select case :what when 'sent' then sent_at when 'delivered' then delivered_at
+                          else read_at end as at
+          from campaign_messages where campaign_id = :number)
+ where at is not null
 """
 
 SENDS = """
 select min(cast((unixepoch(sent_at, 'subsec') - :began) * :buckets / :length as integer),
-           :buckets - 1) as bucket, count(*)
-  from campaign_messages where campaign_id = :number and sent_at is not null group by 1
+           :buckets - 1)
+  from campaign_messages where campaign_id = :number and sent_at is not null
 """
 
 PRICING = """
-select pricing, count(*) as messages from campaign_messages
- where campaign_id = :number and pricing is not null
- group by pricing order by messages desc, pricing limit 50
+select pricing from campaign_messages where campaign_id = :number and pricing is not null
 """
 
 VARIANTS = """
-select variant, count(*) as total_recipients, count(sent_at) as messages_sent,
-       count(delivered_at) as messages_delivered, count(read_at) as messages_read,
-       count(replied_at) as messages_replied, count(failed_at) as messages_failed
+select variant, sent_at is not null, delivered_at is not null, read_at is not null,
+       replied_at is not null, failed_at is not null
   from campaign_messages where campaign_id = :number and variant is not null
- group by variant order by variant limit 50
 """
 
 # WhatsApp tells whole seconds. Later than a week it was something else that they had enough of.
@@ -143,10 +118,9 @@ select count(*) filter (where c.opted_out_at <= coalesce(:until, '9')) as during
 """
 
 REPLIES = """
-select i.kind, count(*) as messages
+select i.kind
   from inbound_messages i cross join campaign_messages m on m.id = i.campaign_message_id
  where i.campaign_message_id is not null and m.campaign_id = :number
- group by i.kind order by messages desc, i.kind limit 20
 """
 
 SAMPLE = """
@@ -163,6 +137,12 @@ BUCKETS = 60
 
 SPARKS = 48
 """Steps of the line of sends in a terminal."""
+
+CAUSES = 50
+WORDINGS = 1000
+"""Causes that are told, and wordings of one code that are told apart."""
+
+OTHERS = "for other reasons"
 
 STORY = 60
 """Events of a campaign that its report tells."""
@@ -249,9 +229,26 @@ def attributes(db: Connection, campaign: Campaign) -> list[str]:
 
 
 def causes(db: Connection, campaign: Campaign) -> list[dict[str, Any]]:
-    """What failed, is in doubt or was skipped, and why, the most frequent first."""
-    rows = db.execute(CAUSES, {"number": campaign.number}).fetchall()
-    return [{key: row[key] for key in ("status", "code", "reason", "people")} for row in rows]
+    """What failed, is in doubt or was skipped, and why, the most frequent first.
+
+    What a provider numbers is one cause however it is worded; the wording that most got stands
+    for all. Our own codes gather several causes, and each has its own words.
+    """
+    wordings: dict[tuple[str, str], Counter[str]] = {}
+    for status, code, reason in db.execute(UNHAPPY, {"number": campaign.number}):
+        reasons = wordings.setdefault((status, code), Counter())
+        known = len(reasons) < WORDINGS or reason in reasons
+        reasons[reason if known else OTHERS] += 1
+    found = []
+    for (status, code), reasons in wordings.items():
+        if code[:1].isdecimal():
+            common = min(reasons, key=lambda reason: (-reasons[reason], reason))
+            found.append((status, code, common, reasons.total()))
+        else:
+            found += [(status, code, reason, people) for reason, people in reasons.items()]
+    found.sort(key=lambda cause: (-cause[3], cause))
+    keys = ("status", "code", "reason", "people")
+    return [dict(zip(keys, cause, strict=True)) for cause in found[:CAUSES]]
 
 
 def stats(db: Connection, campaign: Campaign) -> dict[str, Any]:
@@ -278,14 +275,14 @@ def report(db: Connection, campaign: Campaign) -> dict[str, Any]:
     wanted = {"number": campaign.number}
     with _moment(db):
         told = _stats(db, campaign)
-        kinds = [dict(row) for row in db.execute(REPLIES, wanted)]
+        answers = _tally(db, REPLIES, wanted)
         out = db.execute(OPT_OUTS, {**wanted, "until": told["completed_at"]}).fetchone()
         sample = db.execute(SAMPLE, wanted).fetchone()
         said = json.loads(sample[0]) if sample is not None else campaign.content
         told["replies"] = {
             "people": told["messages_replied"],
-            "messages": sum(kind["messages"] for kind in kinds),
-            "kinds": kinds,
+            "messages": answers.total(),
+            "kinds": [{"kind": kind, "messages": n} for kind, n in answers.most_common()],
         }
         told["opt_outs"] = {"during": out["during"], "after": out["after"]}
         told["said"] = message.summary(said)
@@ -297,15 +294,16 @@ def _stats(db: Connection, campaign: Campaign) -> dict[str, Any]:
     wanted = {"number": campaign.number}
     now = campaigns.by_number(db, campaign.number)
     told = campaigns.as_json(now) | {"causes": causes(db, now)}
-    delivery = metrics.percentiles(map(tuple, db.execute(DELIVERED_AFTER, wanted)))
-    read = metrics.percentiles(map(tuple, db.execute(READ_AFTER, wanted)))
+    delivery, read = (
+        metrics.percentiles(sorted(_tally(db, LENGTHS, {**wanted, "what": what}).items()))
+        for what in ("delivered", "read")
+    )
     span = db.execute(SPAN, wanted).fetchone()
     slow = max(delivery["p90"] or 0.0, read["p90"] or 0.0)
     told |= {"delivery_seconds": delivery, "read_seconds": read}
     told["by_time"] = _by_time(db, now.number, span, slow)
-    told["pricing"] = [_price(row) for row in db.execute(PRICING, wanted)]
-    variants = [dict(row) for row in db.execute(VARIANTS, wanted)]
-    told["variants"] = [variant | metrics.rates(variant) for variant in variants]
+    told["pricing"] = [_price(*item) for item in _tally(db, PRICING, wanted).most_common()]
+    told["variants"] = _variants(db, wanted)
     line = _line(db, now.number, span)
     told["sending"] = {"first": span["first"], "last": span["last"], "line": line}
     return told
@@ -319,14 +317,16 @@ def _by_time(db: Connection, number: int, span: Row, slow: float) -> list[dict[s
     step = metrics.step(end - span["began"], BUCKETS)
     first = int(span["began"]) // step * step
     wanted = {"number": number, "first": first, "step": step}
-    last = max(0, int(end) - first) // step
-    rows = {row["bucket"]: row for row in db.execute(BY_TIME, {**wanted, "last": last})}
-    told = []
-    for bucket in range(max(rows) + 1):
-        row = rows.get(bucket)
-        counts = {key: row[key] if row is not None else 0 for key in ("sent", "delivered", "read")}
-        told.append({"at": text((first + bucket * step) * SECOND), **counts})
-    return told
+    wanted["last"] = max(0, int(end) - first) // step
+    kinds = ("sent", "delivered", "read")
+    counts = {kind: _tally(db, STEPS, {**wanted, "what": kind}) for kind in kinds}
+    return [
+        {
+            "at": text((first + bucket * step) * SECOND),
+            **{kind: counts[kind][bucket] for kind in kinds},
+        }
+        for bucket in range(max(map(max, filter(None, counts.values()))) + 1)
+    ]
 
 
 def _line(db: Connection, number: int, span: Row) -> list[int]:
@@ -335,13 +335,34 @@ def _line(db: Connection, number: int, span: Row) -> list[int]:
     length = span["ended"] - span["began"]
     buckets = max(1, min(SPARKS, round(length)))
     wanted = {"number": number, "began": span["began"], "buckets": buckets}
-    found = {row[0]: row[1] for row in db.execute(SENDS, {**wanted, "length": length or 1.0})}
-    return [found.get(bucket, 0) for bucket in range(buckets)]
+    found = _tally(db, SENDS, {**wanted, "length": length or 1.0})
+    return [found[bucket] for bucket in range(buckets)]
 
 
-def _price(row: Row) -> dict[str, Any]:
-    category, _, kind = row["pricing"].partition("/")
-    return {"category": category or None, "type": kind or None, "messages": row["messages"]}
+def _tally(db: Connection, statement: str, wanted: dict[str, Any]) -> Counter[Any]:
+    """How often each value of the one column came; there must be few of them."""
+    return Counter(map(itemgetter(0), db.execute(statement, wanted)))
+
+
+def _price(pricing: str, messages: int) -> dict[str, Any]:
+    category, _, kind = pricing.partition("/")
+    return {"category": category or None, "type": kind or None, "messages": messages}
+
+
+def _variants(db: Connection, wanted: dict[str, Any]) -> list[dict[str, Any]]:
+    """Counters and rates of each variant, by name."""
+    stages = ("sent", "delivered", "read", "replied", "failed")
+    found: dict[str, dict[str, int]] = {}
+    for (variant, *flags), people in Counter(map(tuple, db.execute(VARIANTS, wanted))).items():
+        counters = found.setdefault(
+            variant, {"total_recipients": 0} | {f"messages_{stage}": 0 for stage in stages}
+        )
+        counters["total_recipients"] += people
+        for stage, reached in zip(stages, flags, strict=True):
+            counters[f"messages_{stage}"] += people * reached
+    return [
+        {"variant": name, **found[name], **metrics.rates(found[name])} for name in sorted(found)
+    ]
 
 
 def _story(db: Connection, told: dict[str, Any]) -> list[dict[str, Any]]:
