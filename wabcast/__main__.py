@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextvars import copy_context
 
 import typer
 
@@ -19,7 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     output.reset(args)
     try:
-        code = _run(args)
+        # Who is acting is this command's, and ends with it.
+        code = copy_context().run(_run, args)
     except output.ReaderGone:
         code = int(Exit.DONE)
     return output.close(code)
