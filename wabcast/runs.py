@@ -309,11 +309,24 @@ async def carry_all(
         async with turn:
             try:
                 endings[campaign.number] = await session.carry(campaign, verb)
-            except WabcastError as exc:
-                failed(exc)
-                endings[campaign.number] = Ending(exc.exit_code, campaign.status, exc.message)
+            except (WabcastError, database.DatabaseError) as exc:
+                # One that cannot be carried does not cut off the ones beside it.
+                refused = exc if isinstance(exc, WabcastError) else _unwritable(exc)
+                failed(refused)
+                endings[campaign.number] = Ending(
+                    refused.exit_code, campaign.status, refused.message
+                )
 
     async with asyncio.TaskGroup() as group:
         for campaign, verb in chosen:
             group.create_task(one(campaign, verb))
     return endings
+
+
+def _unwritable(exc: database.DatabaseError) -> WabcastError:
+    """The file as it met us outside of the recorder: full, locked, read-only, or damaged."""
+    error = WabcastError if database.is_damaged(exc) else StoreError
+    return error(
+        f"the database cannot be used: {exc}",
+        hint="`wabcast db check` looks at it; then run the same command again: it goes on",
+    )
