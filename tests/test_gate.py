@@ -309,6 +309,28 @@ def test_another_process_is_held_back_too(db: Connection, make: Make) -> None:
         travel(other())
 
 
+def test_what_was_past_the_gate_does_not_end_a_cool_down(db: Connection, make: Make) -> None:
+    """It leaves after the throttling was known, and is accepted: that proves nothing."""
+    road = Road(db, make)
+
+    async def ends_nothing() -> None:
+        gate = road.gate("80/s")
+        thrown, late = await gate.take(), await gate.take()
+        await gate.leave(thrown)
+        begun = road.clock.micros()
+        await gate.account.throttled(thrown, ZERO, "130429")
+        await gate.leave(late)
+        await gate.account.relieved(late)
+        assert gate.account.cooldown.strikes == 1
+        probe = await gate.take()
+        assert probe.slot >= begun + SECOND
+        await gate.leave(probe)
+        await gate.account.relieved(probe)
+        assert gate.account.calm
+
+    travel(ends_nothing())
+
+
 def test_a_probe_that_does_not_leave_hands_over(db: Connection, make: Make) -> None:
     road = Road(db, make)
 

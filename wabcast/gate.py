@@ -35,6 +35,8 @@ class Ticket:
     joint: Release | None = None
     left_at: int = 0
     """Steady time; 0 while it is here."""
+    era: int = 0
+    """The cool-downs of the account before it had its slot."""
 
 
 class AccountGate:
@@ -94,24 +96,24 @@ class AccountGate:
         while True:
             lease, now = self._lease, self._clock.micros()
             if lease is not None and lease.count == 0 and now < self._leased_at + SECOND:
-                return Ticket(max(lease.first, now))
+                return Ticket(max(lease.first, now), era=self.cooldown.era)
             if lease is not None and self._used < lease.count:
                 slot = round(lease.first + self._used * lease.spacing)
                 self._used += 1
                 if slot < now - (CATCH_UP if lease.shared else LATE):
                     continue
                 joint = self._log.enter() if self._log else None
-                return Ticket(slot, lease.shared, joint=joint)
+                return Ticket(slot, lease.shared, joint=joint, era=self.cooldown.era)
             await self._renew()
 
     async def _renew(self) -> None:
         now = self._clock.micros()
         account, holder, usual = self.account, self._holder, self._usual
-        cooled = self.cooldown.since
+        era = self.cooldown.era
         lease = await self._recorder.write(
             lambda db: slots.lease(db, account, holder=holder, now=now, usual=usual)
         )
-        if self.cooldown.since != cooled:
+        if self.cooldown.era != era:
             return  # a cool-down began meanwhile: these slots lie before its end
         if lease.rate != self._rate:
             self._rate = lease.rate
@@ -128,7 +130,7 @@ class AccountGate:
 
     async def throttled(self, ticket: Ticket, least: timedelta, reason: str) -> timedelta | None:
         """Hold back everybody on the account, in the file; None where that is so already."""
-        pause = self.cooldown.strike(ticket.left_at, self._clock.steady(), least)
+        pause = self.cooldown.strike(ticket.era, least)
         self.answered(ticket)
         if pause is None:
             return None
@@ -147,8 +149,7 @@ class AccountGate:
 
     async def relieved(self, ticket: Ticket) -> None:
         """The provider answered again: the cool-down is over."""
-        if self.cooldown.strikes and ticket.left_at > self.cooldown.since:
-            self.cooldown.relieve()
+        if self.cooldown.relieve(ticket.era):
             account = self.account
             self.reason = ""
             await self._recorder.write(lambda db: slots.relieve(db, account))
@@ -253,7 +254,8 @@ class Gate:
             if ticket.joint is not None and late > (CATCH_UP if ticket.shared else LATE):
                 Log.released(ticket.joint, self._clock.steady())
                 fresh = await self.account.another()
-                ticket.slot, ticket.joint, ticket.shared = fresh.slot, fresh.joint, fresh.shared
+                ticket.slot, ticket.era = fresh.slot, fresh.era
+                ticket.joint, ticket.shared = fresh.joint, fresh.shared
                 continue
             free = self._free(ticket)
             if free is None:

@@ -143,25 +143,30 @@ class Log:
 class CoolDown:
     """How long an account is held back when it is throttled or cannot be reached.
 
-    1, 2, 4 … 60 s, from one probe to the next; an accepted message ends it. What was on the
-    wire before the last cool-down began tells nothing new.
+    1, 2, 4 … 60 s, from one probe to the next; an accepted message ends it. What had its slot
+    before the last cool-down began tells nothing new, however late it leaves.
     """
 
     strikes: int = 0
-    since: int = 0
+    era: int = 0
+    """How many cool-downs there were; a message carries that of its slot."""
     longest: timedelta = timedelta(seconds=60)
     patience: int = 20
 
-    def strike(self, released_at: int, now: int, least: timedelta) -> timedelta | None:
-        """How long to hold back from `now` on; None where the last strike covers it."""
-        if self.strikes and released_at <= self.since:
+    def strike(self, era: int, least: timedelta) -> timedelta | None:
+        """How long to hold back from now on; None where the last strike covers it."""
+        if self.strikes and era < self.era:
             return None
         self.strikes += 1
-        self.since = now
+        self.era += 1
         return max(min(timedelta(seconds=2 ** (self.strikes - 1)), self.longest), least)
 
-    def relieve(self) -> None:
-        self.strikes = 0
+    def relieve(self, era: int) -> bool:
+        """An answer as it should be ends the cool-down, where that message was held back too."""
+        relieved = bool(self.strikes) and era >= self.era
+        if relieved:
+            self.strikes = 0
+        return relieved
 
     @property
     def hopeless(self) -> bool:
