@@ -8,7 +8,6 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,57 +15,12 @@ from typing import Any
 import httpx
 import pytest
 from conftest import Ran
-from storm import WABCAST, Field, field_of, judge
+from served import Served
+from storm import Field, field_of, judge
 
 Cli = Callable[..., Ran]
 
 pytestmark = pytest.mark.timeout(300)
-
-
-class Served:
-    """A server on a field, and an admin who asks it."""
-
-    def __init__(self, place: Field, *options: str) -> None:
-        self.place = place
-        self.process = subprocess.Popen(
-            [WABCAST, "serve", "--port", "0", "--quiet", *options],
-            env=place.env,
-            cwd=place.home,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        place.processes.append(self.process)
-        assert self.process.stdout is not None
-        self.url = self.process.stdout.readline().strip()
-        token = place.home / "token"
-        if not token.exists():
-            token.write_text(place.run("token", "create", "web", "--role", "admin").strip())
-        self.http = httpx.Client(
-            base_url=f"{self.url}/api/v1",
-            headers={"authorization": f"Bearer {token.read_text()}"},
-            trust_env=False,
-        )
-
-    def move(self, verb: str, name: str = "storm") -> httpx.Response:
-        return self.http.post(f"/campaigns/{self.place.show(name)['id']}/{verb}")
-
-    def until(self, status: str, name: str = "storm", *, sent: int = 0) -> dict[str, Any]:
-        """The campaign, as soon as it is so; or completed, if it was faster than we look."""
-        for _ in range(600):
-            told = self.place.show(name)
-            if told["status"] == "completed":
-                return told
-            if told["status"] == status and told["messages_sent"] >= sent:
-                return told
-            time.sleep(0.05)  # another process is at work; there is nothing to wait on
-        raise AssertionError(f"never {status}: {told}")
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        self.http.close()
-        self.process.send_signal(number)
-        return self.process.wait(timeout=60)
 
 
 @pytest.fixture

@@ -54,6 +54,7 @@ class Part:
 PARTS = {
     "webhooks": "wabcast.server.webhooks",
     "rest": "wabcast.server.rest",
+    "live": "wabcast.server.live",
 }
 """The module of each part; it has `part(house) -> Part`. Routes stand in this order."""
 
