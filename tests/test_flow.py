@@ -21,10 +21,10 @@ STORY = "A campaign, from a file to what became of it"
 pytestmark = pytest.mark.timeout(180)
 
 
-def typed() -> list[str]:
-    """What stands after a `$` in the README's story."""
+def typed(section: str = STORY) -> list[str]:
+    """What stands after a `$` in a section of the README."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    story = text.split(f"\n## {STORY}\n", 1)[1].split("\n## ", 1)[0]
+    story = text.split(f"\n## {section}\n", 1)[1].split("\n## ", 1)[0]
     return re.findall(r"(?m)^\$ (.+)$", story)
 
 
@@ -70,6 +70,17 @@ def test_the_readmes_story_runs_as_it_stands(tmp_path: Path, cli_env: dict[str, 
     campaign = json.loads(shown.stdout)
     assert campaign["status"] == "completed"
     assert campaign["messages_sent"] == campaign["total_recipients"] > 0
+
+
+def test_the_readmes_server_starts_as_it_stands(tmp_path: Path, cli_env: dict[str, str]) -> None:
+    lines = typed("The server")
+    text = script(lines).replace("8081", free_port())
+    env = cli_env | {"PATH": f"{WABCAST.parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-c", text], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120
+    )
+    assert re.findall(r"(?m)^exit (\d+)$", done.stdout) == ["0"] * len(lines), done.stderr
+    assert "no token yet" not in done.stderr
 
 
 def test_the_message_of_the_examples_is_taken(cli: Callable[..., Ran]) -> None:

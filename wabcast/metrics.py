@@ -7,6 +7,7 @@ that whoever reckons with the counters finds what `campaign show` says.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 
@@ -43,6 +44,24 @@ def rates(counters: Mapping[str, int]) -> dict[str, float | None]:
         "reply_rate": rate(counters["messages_replied"], delivered),
         "failure_rate": rate(counters["messages_failed"], counters["total_recipients"]),
     }
+
+
+class Speed:
+    """How fast a count moves, a second, over the last 15 s. Time is steady, in microseconds."""
+
+    WINDOW = 15_000_000
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[int, int]] = deque()
+
+    def note(self, count: int, now: int) -> float:
+        """The speed with `count` at `now`; 0 until half a second has been seen."""
+        seen = self._seen
+        seen.append((now, count))
+        while now - seen[0][0] > self.WINDOW:
+            seen.popleft()
+        spent = (now - seen[0][0]) / 1_000_000
+        return (count - seen[0][1]) / spent if spent > 0.5 else 0.0
 
 
 def percentiles(

@@ -27,6 +27,7 @@ OUR_ADVICE: Mapping[str, str] = {
     "crash": "A receipt settles it by itself. Else look into the chat, then `campaign settle`.",
     "restore": "A receipt settles it by itself. Else look into the chat, then `campaign settle`.",
     "lost": "A receipt settles it by itself. Else look into the chat, then `campaign settle`.",
+    "no_answer": "A receipt settles it by itself. Else look into the chat, then `campaign settle`.",
     "no_id": "A receipt settles it by itself. Else look into the chat, then `campaign settle`.",
     "connect": "Try them again: `campaign retry`, then `campaign resume`.",
 }
@@ -219,7 +220,7 @@ def _template() -> Template:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=_shown,
+        finalize=finalize,
     )
     env.filters["n"] = lambda count: f"{count:,}"
     env.filters["pc"] = lambda rate: "–" if rate is None else f"{rate:.2f}\u202f%"
@@ -227,6 +228,6 @@ def _template() -> Template:
     return env.from_string(source)
 
 
-def _shown(value: object) -> object:
+def finalize(value: object) -> object:
     """Text without what turns or hides it; a page must not read otherwise than it is."""
     return _UNSEEN.sub("\ufffd", value) if type(value) is str else value

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from wabcast.providers.base import Manners, Provider
     from wabcast.recorder import Recorder
     from wabcast.store.accounts import Account
+    from wabcast.store.database import Connection
     from wabcast.webhooks import Webhooks
 
 BUILT_IN = {
@@ -190,3 +191,26 @@ def hear(provider: Provider, account: Account, path: Path, clock: Clock) -> Webh
 
     provider.on_webhook = sink
     return webhooks
+
+
+def advised(db: Connection, campaign: Campaign, causes: list[dict[str, Any]]) -> None:
+    """Give each of a campaign's causes its `advice`: the provider's, or ours for our codes."""
+    from wabcast.report_page import OUR_ADVICE
+    from wabcast.store import accounts
+
+    if causes:
+        advise = _adviser(accounts.get(db, campaign.account).provider)
+        for cause in causes:
+            cause["advice"] = OUR_ADVICE.get(cause["code"]) or advise(cause["code"])
+
+
+def _adviser(provider: str) -> Callable[[str], str]:
+    """What a provider advises for a code; nothing where it has no words for them."""
+    if provider in ("cloud", "sandbox"):
+        from wabcast.providers.cloud_codes import advice
+
+        return advice
+    try:
+        return getattr(provider_class(provider), "advice", lambda _code: "")
+    except UsageError:  # a plugin that is not installed any more
+        return lambda _code: ""

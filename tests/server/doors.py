@@ -24,15 +24,15 @@ def mint() -> str:
 
 
 class Door:
-    """`http` asks as an admin; paths are below /api/v1. Without the receiver, whose upkeep moves
-    a clock that sleeps by moving."""
+    """`http` asks as an admin; paths are below /api/v1. Without the receiver and Socket.IO, whose
+    upkeep moves a clock that sleeps by moving."""
 
     def __init__(
         self, db: Connection, path: Path, clock: StillClock, *, webhooks: bool = False
     ) -> None:
         self.db = db
         self.clock = clock
-        self.app = build(path, clock, webhooks=webhooks)
+        self.app = build(path, clock, webhooks=webhooks, live=False)
         self.house: House = self.app.state.house
         self.transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         self.http = self.client(self.token("admin", "admin"))

@@ -15,8 +15,7 @@ from wabcast.errors import Exit, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from wabcast.campaign import Campaign
-    from wabcast.store.database import Connection, Row
+    from wabcast.store.database import Row
 
 TIMES = ("queued_at", "sent_at", "delivered_at", "read_at", "failed_at", "replied_at")
 
@@ -31,11 +30,13 @@ def stats(name: Name) -> None:
     that came later), `pricing` [{"category", "type", "messages"}], `variants`, `sending`
     {"first", "last", "line"}.
     """
+    from wabcast import wiring
     from wabcast.store import campaigns, reports
 
     with output.open_store() as db:
         campaign = campaigns.get(db, name)
-        told = advised(db, campaign, reports.stats(db, campaign))
+        told = reports.stats(db, campaign)
+        wiring.advised(db, campaign, told["causes"])
         campaign = campaigns.by_number(db, campaign.number)
     if output.options().json:
         output.emit(told)
@@ -64,7 +65,7 @@ def report(
     The page has its pictures in it, asks no network, and prints well. --json prints every key
     of `campaign stats` and: `replies`, `opt_outs`, `said`, `timeline`, `windows`, `not_after`.
     """
-    from wabcast import report_page
+    from wabcast import report_page, wiring
     from wabcast.cli.contact_files import written
     from wabcast.clock import Clock
     from wabcast.store import campaigns, reports
@@ -73,7 +74,8 @@ def report(
         raise UsageError("--html and --json: one of the two")
     with output.open_store() as db:
         campaign = campaigns.get(db, name)
-        told = advised(db, campaign, reports.report(db, campaign))
+        told = reports.report(db, campaign)
+        wiring.advised(db, campaign, told["causes"])
         campaign = campaigns.by_number(db, campaign.number)
     if output.options().json:
         output.emit(told)
@@ -160,32 +162,6 @@ def audit(name: Name) -> Exit:
     for proved in audits.PROVED:
         output.note(f"{said}: {proved} ({campaign.total_recipients:,} recipients)")
     return Exit.DONE if not findings else Exit.ERROR
-
-
-def advised(db: Connection, campaign: Campaign, told: dict[str, Any]) -> dict[str, Any]:
-    """`told` with an `advice` for each of its causes: the provider's, or ours for our codes."""
-    from wabcast.report_page import OUR_ADVICE
-    from wabcast.store import accounts
-
-    if told["causes"]:
-        advise = _adviser(accounts.get(db, campaign.account).provider)
-        for cause in told["causes"]:
-            cause["advice"] = OUR_ADVICE.get(cause["code"]) or advise(cause["code"])
-    return told
-
-
-def _adviser(provider: str) -> Any:
-    """What a provider advises for a code; nothing where it has no words for them."""
-    if provider in ("cloud", "sandbox"):
-        from wabcast.providers.cloud_codes import advice
-
-        return advice
-    from wabcast import wiring
-
-    try:
-        return getattr(wiring.provider_class(provider), "advice", lambda _code: "")
-    except UsageError:  # a plugin that is not installed any more
-        return lambda _code: ""
 
 
 def _times(told: dict[str, Any]) -> None:

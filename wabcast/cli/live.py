@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 from wabcast.cli import output
 from wabcast.cli.bar import EVERY, span
 from wabcast.clock import SECOND, Clock
+from wabcast.metrics import Speed
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -35,7 +35,7 @@ class View:
         self._db = files.connect(database)
         self._numbers = numbers  # `run` adds to them and takes away
         self._clock = clock
-        self._seen: dict[int, deque[tuple[int, int]]] = {}
+        self._speeds: dict[int, Speed] = {}
 
     def close(self) -> None:
         self._db.close()
@@ -48,13 +48,8 @@ class View:
         found = []
         for number in list(self._numbers):
             campaign = campaigns.by_number(self._db, number)
-            seen = self._seen.setdefault(number, deque())
-            seen.append((now, campaign.processed))
-            while now - seen[0][0] > 15 * SECOND:
-                seen.popleft()
-            spent = (now - seen[0][0]) / SECOND
-            rate = (campaign.processed - seen[0][1]) / spent if spent > 0.5 else 0.0
-            found.append((campaign, rate))
+            speed = self._speeds.setdefault(number, Speed())
+            found.append((campaign, speed.note(campaign.processed, now)))
         return found
 
 

@@ -377,18 +377,23 @@ def _draw(
 def _set_up_logging(*, verbose: bool) -> None:
     import logging
 
-    if not verbose:
-        # Libraries log tracebacks of their own; errors are told by `fail` alone.
-        logging.getLogger().addHandler(logging.NullHandler())
-        return
-    record = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-
     class Hiding(logging.Formatter):
         def format(self, entry: logging.LogRecord) -> str:
-            return "\n".join(safe(part) for part in record.format(entry).split("\n"))
+            return "\n".join(safe(part) for part in super().format(entry).split("\n"))
+
+        def formatException(self, info: Any) -> str:  # noqa: N802  # the library's name
+            """A traceback is for who asked; else what went wrong, in a line."""
+            return super().formatException(info) if verbose else f"{info[0].__name__}: {info[1]}"
 
     to_stderr = logging.StreamHandler()
-    to_stderr.setFormatter(Hiding())
+    if not verbose:
+        to_stderr.setLevel(logging.ERROR)  # of ours, a server's; libraries log tracebacks
+        to_stderr.setFormatter(Hiding("error: %(message)s"))
+        logging.getLogger().addHandler(logging.NullHandler())
+        logging.getLogger("wabcast").handlers[:] = [to_stderr]
+        return
+    to_stderr.setFormatter(Hiding("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger("wabcast").handlers[:] = []
     logging.getLogger().handlers[:] = [to_stderr]
     logging.getLogger("wabcast").setLevel(logging.DEBUG)
     for name in ("httpx", "httpcore", "aiohttp", "asyncio"):

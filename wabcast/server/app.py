@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from wabcast.server.access import Access
 from wabcast.server.connections import Connections
+from wabcast.server.problems import bug
 from wabcast.store import database, inbox
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ PARTS = {
     "webhooks": "wabcast.server.webhooks",
     "rest": "wabcast.server.rest",
     "live": "wabcast.server.live",
+    "dashboard": "wabcast.server.dashboard",
 }
 """The module of each part; it has `part(house) -> Part`. Routes stand in this order."""
 
@@ -93,7 +95,7 @@ def build(
 
     routes: list[BaseRoute] = [Route("/healthz", _health, methods=["GET"])]
     routes += [route for part in parts for route in part.routes]
-    app = Starlette(routes=routes, lifespan=lifespan)
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={Exception: bug})
     app.state.house = house
     return app
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from wabcast.server.access import Caller
     from wabcast.server.app import House
+    from wabcast.store.database import Connection
 
 LONGEST_KEY = 255
 LARGEST = 1024 * 1024
@@ -150,15 +151,19 @@ class Told:
     def _tell(self, scope: Scope, status: int) -> None:
         # The route and not the address: an address may hold a person's number.
         route = getattr(scope.get("route"), "path", "")
-        told = {
-            "action": scope["state"].get("permission", ""),
-            "request": f"{scope['method']} {route}",
-            "status": status,
-        }
+        action = scope["state"].get("permission", "")
+        request = f"{scope['method']} {route}"
         campaign = scope.get("path_params", {}).get("id")
-        at = text(self._house.clock.now())
         with self._house.connections.one() as db:
-            events.add(db, Event(SERVER_ACTION, campaign, told), at=at)
+            write_down(db, action, request, status, campaign, at=text(self._house.clock.now()))
+
+
+def write_down(
+    db: Connection, action: str, request: str, status: int, campaign: str | None, *, at: str
+) -> None:
+    """What whoever is `acting` has had done, as an event: `action` is the permission it took."""
+    told = {"action": action, "request": request, "status": status}
+    events.add(db, Event(SERVER_ACTION, campaign, told), at=at)
 
 
 def _digest(scope: Scope, body: bytes) -> str:

@@ -91,7 +91,7 @@ def _startable(campaign: Campaign) -> bool:
 def _check_connected(db: Connection, campaign: Campaign) -> None:
     account = accounts.get(db, campaign.account)
     try:
-        health = asyncio.run(_ask(account))
+        health = asyncio.run(ask(account))
     except WabcastError as exc:
         # It may name a secret's source: that is for the log.
         log.warning("%s: %s", account.name, exc.message)
@@ -100,7 +100,7 @@ def _check_connected(db: Connection, campaign: Campaign) -> None:
         raise Refused(NOT_CONNECTED)
 
 
-async def _ask(account: accounts.Account) -> Health | None:
+async def ask(account: accounts.Account) -> Health | None:
     provider = wiring.provider_for(account)
     try:
         async with asyncio.timeout(PATIENCE):

@@ -88,6 +88,12 @@ def _for_here(hint: str) -> str:
     return "" if "wabcast " in hint or "--" in hint or "`" in hint else hint
 
 
+async def bug(_request: Request, exc: Exception) -> JSONResponse:
+    """A mistake of ours, wherever it is met."""
+    log.error("a bug", exc_info=exc)
+    return failure(500, "something went wrong on the server; its log says what")
+
+
 def install(app: FastAPI) -> None:
     """Have every failure of `app` answered from here."""
 
@@ -118,10 +124,6 @@ def install(app: FastAPI) -> None:
 
     async def unreadable(_request: Request, _exc: Exception) -> JSONResponse:
         return failure(400, "a text holds what no text can: a lone surrogate or a NUL")
-
-    async def bug(_request: Request, exc: Exception) -> JSONResponse:
-        log.error("a bug", exc_info=exc)
-        return failure(500, "something went wrong on the server; its log says what")
 
     app.add_exception_handler(WabcastError, refused)
     app.add_exception_handler(Problem, problem)

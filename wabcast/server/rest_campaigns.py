@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 
-from wabcast import content, control, drafts, locks, message, template, whatsapp_template
+from wabcast import content, control, drafts, locks, message, template, whatsapp_template, wiring
 from wabcast.audience import Audience
 from wabcast.campaign import CampaignStatus, refusal
 from wabcast.contacts import Contact
@@ -113,7 +113,10 @@ def recipients(
 
 @router.get("/{id}/stats", summary="Counters, rates, times, and what failed and why")
 def stats(id: str, desk: Reads) -> Answer[dict[str, Any]]:  # noqa: A002
-    return Answer(data=reports.stats(desk.db, desk.campaign(id)))
+    campaign = desk.campaign(id)
+    told = reports.stats(desk.db, campaign)
+    wiring.advised(desk.db, campaign, told["causes"])
+    return Answer(data=told)
 
 
 @router.get("/{id}/preview", summary="Messages as they would go")
