@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import gzip
 import logging
 import socket
 
 import pytest
 
 from wabcast.errors import Refused, UsageError
-from wabcast.providers.http import Http, Unsent, Unsure, base_url, is_loopback
+from wabcast.providers.http import LARGEST_ANSWER, Http, Unsent, Unsure, base_url, is_loopback
 from wabcast.testing import answers, cuts, halves, play, says_nothing
 
 
@@ -81,6 +83,54 @@ async def test_no_cookie_goes_back_and_no_secret_is_told() -> None:
     assert b"Bearer s3cret" in played.requests[1]
     assert "s3cret" not in repr(http)
     assert http.scrub("a s3cret b") == "a [secret] b"
+
+
+@pytest.mark.parametrize("size", [10, LARGEST_ANSWER + 1])
+@pytest.mark.parametrize("told", ["Content-Encoding: gzip", "Transfer-Encoding: chunked"])
+async def test_an_answer_that_says_too_little_of_its_length(told: str, size: int) -> None:
+    body = b"x" * size
+    sent = gzip.compress(body) if "gzip" in told else b"%x\r\n%b\r\n0\r\n\r\n" % (size, body)
+    length = f"\r\nContent-Length: {len(sent)}" if "gzip" in told else ""
+
+    async def way(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(f"HTTP/1.1 200 OK\r\n{told}{length}\r\n\r\n".encode() + sent)
+        await writer.drain()
+
+    async with play(way) as played:
+        if size > LARGEST_ANSWER:
+            with pytest.raises(Unsure, match="larger than 1 MB"):
+                await ask(played.base_url, timeout=10)
+        else:
+            assert await ask(played.base_url, timeout=10) == body
+
+
+async def test_a_proxy_is_asked_with_its_password_and_a_refusal_of_it_is_unsent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with play(answers(407, b"")) as proxy:
+        where = proxy.base_url.replace("//", "//ann:s3cret@")
+        monkeypatch.setenv("https_proxy", where)
+        with pytest.raises(Unsent) as refused:
+            await ask("https://graph.example")
+    assert proxy.requests[0].startswith(b"CONNECT graph.example:443 ")
+    assert base64.b64encode(b"ann:s3cret") in proxy.requests[0]
+    assert "s3cret" not in str(refused.value)
+
+
+async def test_the_seam_and_the_short_way_send_the_same() -> None:
+    told = {"authorization": "Bearer t", "x-more": "1"}
+    async with play(answers(200, b"{}")) as played:
+        http = Http(played.base_url, told)
+        await http.post("a/b?c=d", b'{"x":1}', "application/json", {"x-own": "2"})
+        await http._ask(
+            "POST", "a/b?c=d", b'{"x":1}', {"content-type": "application/json", "x-own": "2"}
+        )
+        await http.aclose()
+    short, seam = (
+        (lines[0], sorted(line.lower() for line in lines[1:]))
+        for lines in (request.split(b"\r\n") for request in played.requests)
+    )
+    assert short == seam
 
 
 def test_the_loggers_below_are_quiet() -> None:
