@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from make import Make
@@ -11,7 +12,9 @@ from pysqlite3.dbapi2 import Connection
 from wabcast.delivery import MessageStatus, Settled
 from wabcast.store import marks
 from wabcast.store.database import immediate
+from wabcast.store.ledger import Due
 from wabcast.store.marks import Intent, Outcome, Told
+from wabcast.store.reach import Cap
 
 RUN = "run"
 ODD = 'a "quote", \\u0000, \n and 👋'
@@ -81,3 +84,45 @@ def test_each_outcome_of_a_group_finds_its_own_row(db: Connection, make: Make) -
     ]
     seen = make.look(campaign)
     assert (seen.messages_sent, seen.queued, seen.messages_failed) == (2, 1, 1)
+
+
+class Counted:
+    """A connection that counts what it is asked."""
+
+    def __init__(self, db: Connection) -> None:
+        self.db = db
+        self.asked = 0
+
+    def execute(self, statement: str, wanted: object) -> Any:
+        self.asked += 1
+        return self.db.execute(statement, wanted)
+
+
+def test_a_group_costs_as_many_statements_as_one_mark(db: Connection, make: Make) -> None:
+    """Each one more costs the loop its place; what is told comes in a row, not in many."""
+    campaign = make.campaign(people=101, status="running", run_id=RUN)
+    alone, *others = make.due(campaign)
+    now = make.clock.now()
+    sent = Settled(MessageStatus.SENT, message_id="wamid")
+    cap = Cap(campaign.account_id)
+
+    def cost(messages: list[Due]) -> int:
+        counted: Any = Counted(db)
+        with immediate(db):
+            listed = [Intent(message, "{}", 1, cap) for message in messages]
+            told = marks.intend(counted, listed, campaign=campaign.number, run=RUN, at=now)
+            outcomes = [Outcome(message, sent, 1, now) for message in messages]
+            assert all(marks.record(counted, outcomes, run=RUN))
+        assert {each.told for each in told} == {Told.INTENDED}
+        return int(counted.asked)
+
+    assert cost([alone]) == cost(others) <= 6
+    assert db.execute("select messages_sent from campaigns").fetchone()[0] == 101
+
+
+def test_the_marks_find_their_rows_by_number(db: Connection) -> None:
+    named = {"run": RUN, "campaign": 1, "at": "", "ids": "[]", "intents": "{}", "outcomes": "[]"}
+    for statement in (marks.GOING, marks.INTEND, marks.SENT, marks.WERE_SENT):
+        plan = [row[3] for row in db.execute("explain query plan " + statement, named)]
+        assert any(step.startswith("SEARCH m USING INTEGER PRIMARY KEY") for step in plan), plan
+        assert not any(step.startswith(("SCAN m", "SCAN c")) for step in plan), plan

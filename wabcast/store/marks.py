@@ -1,8 +1,9 @@
 """The two marks around a request: the intent before it leaves, the outcome after it.
 
-All that share a commit share a statement: each statement of its own makes two threads of the run
-change places, and that cost more than its work. What must not break: every row is still judged
-by itself, for the state it is in, the run that holds it and the opt-out.
+All that share a commit share a statement, and what it tells comes in one row: each step of a
+statement makes two threads of the run change places, and that cost more than its work. What must
+not break: every row is still judged by itself, for the state it is in, the run that holds it and
+the opt-out, in the statement that writes it.
 """
 
 from __future__ import annotations
@@ -27,14 +28,24 @@ if TYPE_CHECKING:
 INTEND = """
 update campaign_messages as m
    set status = 'queued', attempts = attempts + 1, run_id = :run, queued_at = :at,
-       content = i.value ->> 1, error_code = null, error_message = null
+       content = i.value, error_code = null, error_message = null
   from json_each(:intents) as i
- where m.id = i.value ->> 0 and m.status = 'pending'
+ where m.id = cast(i.key as integer) and m.status = 'pending'
    and exists (select 1 from campaigns
                 where number = :campaign and status = 'running' and run_id = :run)
    and exists (select 1 from contacts as c
                 where c.id = m.contact_id and c.opted_out_at is null and c.blocked_at is null)
-returning id, attempts
+"""
+
+# Asked in the same transaction, just before, so that it is what INTEND will find.
+GOING = """
+select json_group_object(m.id, m.attempts + 1)
+  from json_each(:ids) as i join campaign_messages as m on m.id = i.value
+ where m.status = 'pending'
+   and exists (select 1 from campaigns
+                where number = :campaign and status = 'running' and run_id = :run)
+   and exists (select 1 from contacts as c
+                where c.id = m.contact_id and c.opted_out_at is null and c.blocked_at is null)
 """
 
 MARK_SLOT = """
@@ -57,7 +68,14 @@ update campaign_messages as m
   from json_each(:outcomes) as o
  where m.id = o.value ->> 0 and m.run_id = :run and m.attempts = o.value ->> 1
    and m.status in ('queued', 'sent', 'delivered', 'read', 'replied')
-returning id
+"""
+
+# Which of them were ours to mark, where not all were.
+WERE_SENT = """
+select json_group_array(m.id)
+  from json_each(:outcomes) as o join campaign_messages as m on m.id = o.value ->> 0
+ where m.run_id = :run and m.attempts = o.value ->> 1
+   and m.status in ('queued', 'sent', 'delivered', 'read', 'replied')
 """
 
 NOT_SENT = """
@@ -69,6 +87,8 @@ update campaign_messages
        failed_at = case :status when 'failed' then :at else failed_at end
  where id = :id and run_id = :run and attempts = :attempt and status = 'queued'
 """
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class Told(StrEnum):
@@ -140,14 +160,20 @@ def intend(
 def _intend(
     db: Connection, intents: Sequence[Intent], campaign: int, run: str, at: datetime
 ) -> list[Intended]:
-    listed = [(intent.message.id, intent.content) for intent in intents]
+    contents = {intent.message.id: intent.content for intent in intents}
     wanted = {
         "campaign": campaign,
         "run": run,
         "at": text(at),
-        "intents": json.dumps(listed, ensure_ascii=False),
+        "ids": json.dumps(list(contents)),
     }
-    attempts = {row[0]: row[1] for row in db.execute(INTEND, wanted).fetchall()}
+    found: dict[str, int] = json.loads(db.execute(GOING, wanted).fetchone()[0])
+    attempts = {int(key): attempt for key, attempt in found.items()}
+    if attempts:
+        said = {key: contents[key] for key in attempts}
+        queued = db.execute(INTEND, {**wanted, "intents": _encode(said)}).rowcount
+        if queued != len(attempts):
+            raise RuntimeError(f"{queued} intents of {len(attempts)} were written")
     going = [intent for intent in intents if intent.message.id in attempts]
     if going:
         slot = max(intent.slot for intent in going)
@@ -184,8 +210,11 @@ def record(db: Connection, outcomes: Sequence[Outcome], *, run: str) -> list[boo
     ]
     wrote: set[int] = set()
     if listed:
-        wanted = {"run": run, "outcomes": json.dumps(listed)}
-        wrote.update(row[0] for row in db.execute(SENT, wanted).fetchall())
+        wanted = {"run": run, "outcomes": _encode(listed)}
+        ids = {outcome[0] for outcome in listed}
+        if db.execute(SENT, wanted).rowcount != len(ids):
+            ids.intersection_update(json.loads(db.execute(WERE_SENT, wanted).fetchone()[0]))
+        wrote |= ids
     for outcome in outcomes:
         if outcome.settled.status is not MessageStatus.SENT and _not_sent(db, outcome, run):
             wrote.add(outcome.message.id)
