@@ -11,6 +11,7 @@ import asyncio
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,10 @@ class Recorder:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._marks: queue.SimpleQueue[_Mark | None] = queue.SimpleQueue()
+        self._marks: queue.SimpleQueue[list[_Mark] | None] = queue.SimpleQueue()
+        self._told: list[_Mark] = []
+        self._gathered: deque[_Mark] = deque()
+        self._ended = False
         self._thread: threading.Thread | None = None
         self.commit_seconds = 0.005
         """How long a commit takes of late, seconds."""
@@ -71,6 +75,7 @@ class Recorder:
         """Write what is left, then end the thread."""
         if self._thread is None:
             return
+        self._hand_over()
         self._marks.put(None)
         await asyncio.to_thread(self._thread.join)
         self._thread = None
@@ -89,8 +94,17 @@ class Recorder:
         """Queue `one` for `together`, which is called once with all that share a commit and
         returns as many results, in their order; the one for `one`, once it is on disk."""
         future: asyncio.Future[T] = self._loop.create_future()
-        self._marks.put(_Mark(together, one, future, must))
+        if not self._told:
+            self._loop.call_soon(self._hand_over)
+        self._told.append(_Mark(together, one, future, must))
         return future
+
+    def _hand_over(self) -> None:
+        """What one turn of the loop brought, at once: waking the thread for each mark cost the
+        loop more than making it."""
+        if self._told:
+            self._marks.put(self._told)
+            self._told = []
 
     def _run(self) -> None:
         db: Connection | None = None
@@ -111,17 +125,18 @@ class Recorder:
             db.close()
 
     def _gather(self) -> tuple[list[_Mark], bool]:
-        group: list[_Mark] = []
-        mark = self._marks.get()
-        while mark is not None:
-            group.append(mark)
-            if len(group) == GROUP:
-                return group, False
+        gathered = self._gathered
+        while len(gathered) < GROUP and not self._ended:
             try:
-                mark = self._marks.get_nowait()
+                marks = self._marks.get(block=not gathered)
             except queue.Empty:
-                return group, False
-        return group, True
+                break
+            if marks is None:
+                self._ended = True
+            else:
+                gathered.extend(marks)
+        group = [gathered.popleft() for _ in range(min(GROUP, len(gathered)))]
+        return group, self._ended and not gathered
 
     def _commit(self, db: Connection, group: list[_Mark]) -> None:
         """Write the group. Where the file refuses: intents fail at once, outcomes later."""
