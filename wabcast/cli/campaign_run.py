@@ -6,9 +6,9 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from wabcast.engine import Ending
     from wabcast.runs import Session
 
-T = TypeVar("T")
 
 RAN = (Exit.DONE, Exit.SOME_FAILED, Exit.STOPPED)
 """The endings of a run; with any other nothing was sent, and the error has said why."""
@@ -117,6 +116,7 @@ def carry(
 ) -> dict[int, Ending]:
     """Carry campaigns in this process, with a live view, until they end or a signal comes."""
     from wabcast.cli import live
+    from wabcast.cli.loop import run_loop
     from wabcast.clock import Clock
     from wabcast.runs import Session, carry_all
 
@@ -135,21 +135,6 @@ def carry(
     for error in refused:
         output.fail(error)
     return endings
-
-
-def run_loop(work: Awaitable[T]) -> T:
-    """Run to the end, on uvloop where there is one."""
-    factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
-    with suppress(ImportError):
-        import uvloop
-
-        factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(_coroutine(work))
-
-
-async def _coroutine(work: Awaitable[T]) -> T:
-    return await work
 
 
 def _obey_signals(session: Session, status: Callable[[], None]) -> None:

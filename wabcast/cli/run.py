@@ -53,7 +53,8 @@ def run(
     ] = False,
 ) -> Exit:
     """Do what is due: scheduled campaigns, pauses that are over, and runs that died."""
-    from wabcast.cli.campaign_run import run_loop, worst
+    from wabcast.cli.campaign_run import worst
+    from wabcast.cli.loop import run_loop
     from wabcast.times import duration
 
     pause = duration(every, option="--every").total_seconds()

@@ -74,7 +74,7 @@ def serve(
     on with them. Callers need a token: wabcast token create NAME --role operator.
     """
     _need_extra()
-    from wabcast.cli.campaign_run import run_loop
+    from wabcast.cli.loop import run_loop
     from wabcast.clock import Clock
     from wabcast.providers.http import is_loopback
     from wabcast.server.app import build
