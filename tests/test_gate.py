@@ -465,3 +465,51 @@ def test_it_says_what_it_is_waiting_for(db: Connection, make: Make) -> None:
         assert gate.holding is None
 
     travel(says())
+
+
+def test_the_gate_stands_open_only_where_nothing_holds_anybody_back(
+    db: Connection, make: Make
+) -> None:
+    road = Road(db, make)
+
+    async def drive() -> None:
+        account = road.account_gate()
+        gate = road.gate(account=account)
+        assert gate.open() is None  # nobody has asked the file yet
+        await gate.take()
+        ticket = gate.open()
+        assert ticket is not None
+        assert ticket.slot == road.clock.micros()
+        for other in (
+            road.gate("80/s", account=account),
+            road.gate(account=account, batch_delay=timedelta(seconds=5)),
+            road.gate(account=account, jitter=(0.0, 1.0)),
+        ):
+            assert other.open() is None
+        await asyncio.sleep(1)
+        assert gate.open() is None  # another process may have been throttled meanwhile
+        ticket = await gate.take()
+        assert gate.open()
+        await gate.leave(ticket)
+        await account.throttled(ticket, ZERO, "130429 too fast")
+        assert gate.open() is None
+        probe = await gate.take()
+        assert gate.open() is None  # its answer is not known yet
+        await gate.leave(probe)
+        await account.relieved(probe)
+        await gate.take()
+        assert gate.open()
+
+    travel(drive())
+
+
+def test_an_account_with_a_rate_is_never_open(db: Connection, make: Make) -> None:
+    road = Road(db, make, account="1000/s")
+
+    async def drive() -> None:
+        gate = road.gate()
+        for _ in range(5):
+            await gate.take()
+            assert gate.open() is None
+
+    travel(drive())

@@ -8,12 +8,10 @@ follows from it, and from the intent on the way is not cancelled.
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from datetime import timedelta
+from typing import Any, TypeVar
 
 from wabcast.campaign import CampaignStatus
 from wabcast.clock import SECOND, Clock, parse, text
@@ -22,7 +20,6 @@ from wabcast.delivery import (
     Breaker,
     Deferred,
     Halted,
-    Retry,
     Scope,
     Settled,
     Unsayable,
@@ -33,8 +30,11 @@ from wabcast.errors import Exit, StoreError
 from wabcast.failpoints import failpoint
 from wabcast.gate import Gate, Ticket
 from wabcast.ledger import Cap, Due, Ledger
-from wabcast.message import Message
+from wabcast.message import Message, encode
+from wabcast.plan import Ending, Plan, Say, Sender
 from wabcast.store.marks import Told
+
+__all__ = ["Ending", "Plan", "Run", "Say"]
 
 T = TypeVar("T")
 Recording = asyncio.Future[Any]
@@ -47,42 +47,6 @@ CONTROL_EVERY = 0.25
 
 LONG = timedelta(seconds=60)
 """A wait that an unattended run does not sit through."""
-
-
-class Sender(Protocol):
-    """What the engine needs of a provider."""
-
-    async def send(self, message: Message) -> Verdict: ...
-
-
-Say = Callable[[Due], Mapping[str, Any]]
-"""Renders the message object for one person; raises Unsayable."""
-
-Quiet = Callable[[Due | None, datetime], timedelta]
-"""How long nothing may go to this person (None: to anybody) from now on; zero for now."""
-
-
-@dataclass(slots=True)
-class Plan:
-    """What a run is to do, beside the campaign itself."""
-
-    campaign_id: str
-    concurrency: int
-    not_after: datetime | None = None
-    cap_account: int | None = None
-    put_off: str = "next attempt due"
-    quiet: Quiet = lambda _message, _now: timedelta(0)
-    attended: bool = True
-    retry: Retry = field(default_factory=Retry)
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a run ended: `exit` as in CLI.md, `reason` for people."""
-
-    exit: Exit
-    status: CampaignStatus
-    reason: str | None = None
 
 
 class Run:
@@ -106,6 +70,7 @@ class Run:
         self._provider = provider
         self._say = say
         self._clock = clock
+        self._any_time = plan.any_time
         self._breaker = breaker or Breaker()
         self._queue: asyncio.Queue[Due | None] = asyncio.Queue(PAGE)
         self._waiting: set[asyncio.Task[None]] = set()
@@ -165,7 +130,10 @@ class Run:
                 continue
             page = await self._ledger.due(after, PAGE)
             for message in page:
-                await self._queue.put(message)
+                if self._queue.full():
+                    await self._queue.put(message)
+                else:
+                    self._queue.put_nowait(message)
                 self._out += 1
             if page:
                 after = (page[-1].due_at, page[-1].id)
@@ -225,7 +193,10 @@ class Run:
 
     async def _worker(self) -> None:
         while True:
-            message = await self._patiently(self._queue.get())
+            if self._queue.empty() or self._stopping.is_set():
+                message = await self._patiently(self._queue.get())
+            else:
+                message = self._queue.get_nowait()
             if message is None:
                 return
             recording: Recording | None = None
@@ -248,16 +219,16 @@ class Run:
     async def _carry(self, message: Due) -> Recording | None:
         """The whole way. What it returns is on its way to the disk, the next intent behind it."""
         content = await self._content(message)
-        if content is None or await self._not_now(message):
+        if content is None or not (self._any_time or await self._may_go(message)):
             return None
-        ticket = await self._patiently(self._gate.take())
+        ticket = self._gate.open() or await self._patiently(self._gate.take())
         if ticket is None:
             return None
-        attempt = None
+        attempt, body = None, encode(content)
         try:
             # It may have stood at the gate for long.
-            if not await self._not_now(message):
-                attempt = await self._intend(message, content, ticket)
+            if self._any_time or await self._may_go(message):
+                attempt = await self._intend(message, body, ticket)
         finally:
             if attempt is None:
                 self._gate.give_up(ticket)
@@ -267,7 +238,7 @@ class Run:
         try:
             await self._gate.leave(ticket)
             ref = f"wabcast:{self.plan.campaign_id}:{message.id}:{attempt}"
-            verdict = await self._provider.send(Message(message.phone, content, ref))
+            verdict = await self._provider.send(Message(message.phone, content, ref, body))
             failpoint("after-answer")
             settled = settle(
                 attempt, verdict, retry=self.plan.retry, chance=self._clock.random.random()
@@ -293,21 +264,20 @@ class Run:
             await say(message, exc.code, exc.reason)
             return None
 
-    async def _not_now(self, message: Due) -> bool:
+    async def _may_go(self, message: Due) -> bool:
         """Put off whoever may get nothing now; who can get it no more is skipped."""
         now = self._clock.now()
         limit = self.plan.not_after
         if limit is not None and now > limit:
             await self._ledger.skip(message, "expired", f"not sent before {text(limit)}")
-            return True
+            return False
         wait = self.plan.quiet(message, now)
         if wait <= timedelta(0):
-            return False
+            return True
         await self._ledger.postpone(message, text(now + wait))
-        return True
+        return False
 
-    async def _intend(self, message: Due, content: Mapping[str, Any], ticket: Ticket) -> int | None:
-        body = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    async def _intend(self, message: Due, body: str, ticket: Ticket) -> int | None:
         account = self.plan.cap_account
         cap = Cap(account, self._cap) if account is not None else None
         intended = await self._ledger.intend(message, body, ticket.slot, cap)

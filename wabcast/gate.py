@@ -87,6 +87,15 @@ class AccountGate:
             # Not in the turn: the probe may wait for a late message that wants another slot.
             await self._answered.wait()
 
+    def open(self) -> Ticket | None:
+        """A slot that is now, where no rate and no cool-down hold anybody back."""
+        lease, now = self._lease, self._clock.micros()
+        if lease is None or lease.count or not lease.first <= now < self._leased_at + SECOND:
+            return None
+        if self.cooldown.strikes or self._probe is not None:
+            return None
+        return Ticket(now)
+
     async def another(self) -> Ticket:
         """A later slot for a message that missed its own."""
         async with self._turn:
@@ -194,6 +203,13 @@ class Gate:
         self._not_before = min(last_slot_at, clock.micros()) + after if last_slot_at else 0
         self._turn = asyncio.Lock()
         self._reason = f"pace {rate}"
+        self._free_run = rate.unlimited and not self._batch_delay and not jitter[1]
+
+    def open(self) -> Ticket | None:
+        """What `take` would return without a wait; None where one has to stand in line."""
+        if not self._free_run or self._turn.locked():
+            return None
+        return self.account.open()
 
     async def take(self) -> Ticket:
         """Wait for the next message's turn; returns shortly before its slot. May be cancelled."""

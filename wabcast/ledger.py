@@ -53,7 +53,9 @@ class Ledger(Protocol):
 
     async def next_due(self) -> str | None: ...
 
-    async def intend(self, message: Due, content: str, slot: int, cap: Cap | None) -> Intended: ...
+    def intend(
+        self, message: Due, content: str, slot: int, cap: Cap | None
+    ) -> asyncio.Future[Intended]: ...
 
     def record(self, message: Due, settled: Settled, attempt: int) -> asyncio.Future[Any]:
         """Done when it is on disk, and there before any intent that is told later."""
@@ -132,8 +134,10 @@ class SqliteLedger:
         async with self._reading:
             return ledger.next_due(self._reader, self.campaign.number)
 
-    async def intend(self, message: Due, content: str, slot: int, cap: Cap | None) -> Intended:
-        return await self._recorder.join(self._intend, Intent(message, content, slot, cap))
+    def intend(
+        self, message: Due, content: str, slot: int, cap: Cap | None
+    ) -> asyncio.Future[Intended]:
+        return self._recorder.join(self._intend, Intent(message, content, slot, cap))
 
     def _intend(self, db: Connection, intents: list[Intent]) -> list[Intended]:
         # The time is taken inside the transaction: a daily cap counts by its order.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from json import JSONEncoder
 from math import isfinite
 from typing import Any
 
@@ -33,12 +34,18 @@ class Message:
     """A message for one person, ready to go.
 
     `to` is E.164 with its plus. `body` holds `type` and the object of that name.
-    `ref` comes back in receipts: `wabcast:<campaign id>:<message id>:<attempt>`.
+    `ref` comes back in receipts: `wabcast:<campaign id>:<message id>:<attempt>`. `json` is the
+    body as `encode` makes it, where it was made already.
     """
 
     to: str
     body: Mapping[str, Any]
     ref: str
+    json: str = ""
+
+
+encode = JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+"""The one form in which a body is kept and sent."""
 
 
 def text(body: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from wabcast.errors import Refused, UsageError
+from wabcast.message import Message, encode
 from wabcast.providers.base import Settings
 from wabcast.providers.cloud import CloudProvider
 from wabcast.testing import MESSAGE, Way, answers, play
@@ -48,6 +49,25 @@ def test_a_token_that_is_none_is_refused_unseen(token: str) -> None:
     with pytest.raises(UsageError) as refusal:
         CloudProvider(Settings("shop", VALUES), {"token": token})
     assert "line" not in refusal.value.message
+
+
+@pytest.mark.parametrize("said", [False, True])
+async def test_a_message_goes_in_its_envelope_encoded_once_or_here(said: bool) -> None:
+    body = {"type": "text", "text": {"body": 'a "quote", ü, \n and 👋', "preview_url": False}}
+    message = Message("+4915112345670", body, 'a "ref"', encode(body) if said else "")
+    async with play(answers(200, b'{"messages": [{"id": "wamid.1"}]}')) as played:
+        provider = make(played.base_url)
+        await provider.send(message)
+        await provider.aclose()
+    head, _, sent = played.requests[0].partition(b"\r\n\r\n")
+    assert b"content-length: %d\r\n" % len(sent) in head.lower() + b"\r\n"
+    assert json.loads(sent) == {
+        "messaging_product": "whatsapp",
+        "recipient_type": "individual",
+        "to": "+4915112345670",
+        "biz_opaque_callback_data": 'a "ref"',
+        **body,
+    }
 
 
 async def test_the_proof_goes_along_when_it_is_wanted() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar, ParamSpec, TypeVar
@@ -24,7 +23,7 @@ from tenacity import (
 
 from wabcast.delivery import Accepted, Deferred, Halted, Lost, Rejected, Scope, Verdict
 from wabcast.errors import Refused, UsageError, WabcastError
-from wabcast.message import Message
+from wabcast.message import Message, encode
 from wabcast.providers import cloud_codes, cloud_health, cloud_webhooks
 from wabcast.providers.base import Health, Settings, missing
 from wabcast.providers.http import (
@@ -151,17 +150,15 @@ class CloudProvider:
 
     async def send(self, message: Message) -> Verdict:
         """One POST, one verdict. A ref longer than 512 characters would be refused by Meta."""
-        body = {
-            "messaging_product": "whatsapp",
-            "recipient_type": "individual",
+        body = message.json or encode(message.body)
+        content = (
+            '{"messaging_product":"whatsapp","recipient_type":"individual","to":'
             # Without the plus Meta puts the country code of the business in front (PROVIDERS 1.2).
-            "to": message.to,
-            **message.body,
-            "biz_opaque_callback_data": message.ref,
-        }
-        content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+            f"{encode(message.to)},{body[1:-1]},"
+            f'"biz_opaque_callback_data":{encode(message.ref)}}}'
+        )
         try:
-            answer = await self._http.post(self._messages, content, "application/json")
+            answer = await self._http.post(self._messages, content.encode(), "application/json")
         except Unsent as exc:
             return Deferred("connect", str(exc), scope=Scope.ACCOUNT)
         except Unsure as exc:
