@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from storm import Field, field_of
+from storm import WABCAST, Field, field_of
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -142,6 +142,26 @@ def test_a_signal_pauses_and_records_what_is_out(tmp_path: Path, signals: list[s
         assert told["status"] == "paused"
         assert told["queued"] == told["in_doubt"] == 0
         assert told["messages_sent"] == len(place.seen())
+
+
+def test_what_was_started_to_outlive_its_terminal_goes_on(tmp_path: Path) -> None:
+    """As nohup starts it: the hang-up is ignored, and is not heard again."""
+    with field_of(tmp_path) as place:
+        place.campaign(60, "--rate", "60/s")
+        nohup = ["/bin/sh", "-c", 'trap "" HUP; exec "$@"', "nohup"]
+        process = subprocess.Popen(
+            [*nohup, WABCAST, "campaign", "start", "storm", "--quiet"],
+            env=place.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        place.processes.append(process)
+        _until(place, process, 5)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(timeout=60) == 0
+        assert len(place.seen()) == 60
 
 
 def test_the_second_interrupt_leaves_at_once(tmp_path: Path) -> None:

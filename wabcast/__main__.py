@@ -11,6 +11,7 @@ from contextvars import copy_context
 
 import typer
 
+from wabcast import stops
 from wabcast.cli import failures, output, root
 from wabcast.errors import Exit, WabcastError
 
@@ -35,6 +36,9 @@ def _run(args: list[str]) -> int:
         return output.fail(exc)
     except typer.TyperException as exc:
         return output.fail(failures.from_typer(exc))
+    except stops.Told as told:
+        output.say(f"stopped ({told.name})")
+        return int(Exit.STOPPED)
     except (KeyboardInterrupt, typer.Abort):
         return int(Exit.INTERRUPTED)
     except output.ReaderGone:
@@ -44,4 +48,5 @@ def _run(args: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    stops.hear()
     sys.exit(main())

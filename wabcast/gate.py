@@ -94,7 +94,7 @@ class AccountGate:
             return None
         if self.cooldown.strikes or self._probe is not None:
             return None
-        return Ticket(now)
+        return Ticket(now, era=self.cooldown.era)
 
     async def another(self) -> Ticket:
         """A later slot for a message that missed its own."""

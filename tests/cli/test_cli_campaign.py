@@ -62,6 +62,8 @@ def test_json_is_one_value_and_nothing_else_on_stdout(shop: Cli) -> None:
         (("--text", "Hi", "--all", "--jitter", "9s-5s"), 2),
         (("--text", "Hi", "--all", "--concurrency", "0"), 2),
         (("--text", "Hi", "--tag", "vip", "--all"), 2),
+        (("--text", "Hi", "--phones", "-", "--exclude", "-"), 2),
+        (("--text", "-", "--phones", "-"), 2),
         (("--text", "{{ first_name", "--all"), 5),
         (("--text", "{{ first_name | no_such_filter }}", "--all"), 5),
         (("--text", "Hi", "--segment", "nobody knows it"), 10),

@@ -174,6 +174,18 @@ def test_a_full_disk_behind_stdout_is_told(
     assert "No space left" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize(("name", "code"), [("nobody", 10), ("--nothing", 2)])
+def test_a_full_disk_behind_stderr_changes_no_exit_code(
+    cli_env: dict[str, str], name: str, code: int
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            [WABCAST, "campaign", "show", name], env=cli_env, stdout=subprocess.DEVNULL, stderr=full
+        )
+    assert ran.returncode == code
+
+
 def test_a_bug_ends_with_1_and_shows_no_traceback_and_no_token(
     quick_cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from wabcast.cli import output
 from wabcast.cli.campaign_app import Name, app, show
-from wabcast.cli.campaign_words import Chosen, content, draft, moment
+from wabcast.cli.campaign_words import Chosen, content, draft, moment, one_reader
 
 Account = Annotated[str | None, typer.Option(metavar="NAME", help="Who sends it.")]
 Text = Annotated[
@@ -127,6 +127,7 @@ def create(
 
     clock = Clock()
     chosen = Chosen(everybody, tag, segment, where, phones, exclude_tag, exclude)
+    one_reader(text=text, message=message, phones=phones, exclude=exclude)
     said = draft(
         content(text, message, template, lang, param, account),
         chosen,
@@ -201,6 +202,7 @@ def edit(
     from wabcast.store import campaigns
 
     chosen = Chosen(everybody, tag, segment, where, phones, exclude_tag, exclude)
+    one_reader(text=text, message=message, phones=phones, exclude=exclude)
     said = draft(
         content(text, message, template, lang, param, account),
         chosen,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wabcast import stops
 from wabcast.cli import output
 from wabcast.cli.campaign_app import Names, app, show, summary
 from wabcast.errors import WORST_FIRST, Exit, UsageError, WabcastError
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from wabcast.campaign import Campaign
     from wabcast.engine import Ending
     from wabcast.runs import Session
-
 
 RAN = (Exit.DONE, Exit.SOME_FAILED, Exit.STOPPED)
 """The endings of a run; with any other nothing was sent, and the error has said why."""
@@ -57,6 +57,7 @@ def resume(names: Names, parallel: Parallel = 5, yes: Yes = False, trace: Trace 
 
 
 def _go(names: Sequence[str], verb: str, *, parallel: int, yes: bool, trace: bool) -> Exit:
+    stops.hear_again(interrupts=True)
     from wabcast.store import campaigns
 
     with output.open_store() as db:
@@ -126,12 +127,12 @@ def carry(
     refused: list[WabcastError] = []
 
     async def work(status: Callable[[], None]) -> dict[int, Ending]:
+        _obey_signals(session, status)
         async with session:
-            _obey_signals(session, status)
             return await carry_all(session, list(chosen), parallel=parallel, failed=refused.append)
 
     with live.watching(path, [campaign.number for campaign, _ in chosen]) as status:
-        endings = run_loop(work(status))
+        endings = run_loop(work(status), sends=True)
     for error in refused:
         output.fail(error)
     return endings
@@ -158,7 +159,7 @@ def _obey_signals(session: Session, status: Callable[[], None]) -> None:
         output.note("finishing what is on the wire; again Ctrl-C leaves at once")
         session.stop(f"interrupted ({name})")
 
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+    for name in stops.names():
         loop.add_signal_handler(getattr(signal, name), interrupted, name)
     loop.add_signal_handler(signal.SIGUSR1, status)
 

@@ -32,6 +32,15 @@ class Chosen:
     exclude: str | None
 
 
+def one_reader(**sources: str | None) -> None:
+    """Refuse two options that both read stdin: the second would find nothing there."""
+    said = [f"--{option}" for option, source in sources.items() if source == "-"]
+    if len(said) > 1:
+        raise UsageError(
+            f"{' and '.join(said)} cannot both read stdin", hint="name a file for all but one"
+        )
+
+
 def content(
     text: str | None,
     message: str | None,

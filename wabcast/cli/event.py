@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wabcast import stops
 from wabcast.cli import Verbs, output
 from wabcast.errors import NotFound, UsageError
 
@@ -40,8 +41,6 @@ LOOK_EVERY = 0.1
 
 PATIENCE = 30.0
 """Seconds that a command of `--exec` may take."""
-
-_TOLD_TO_STOP = (signal.SIGINT, signal.SIGTERM)
 
 app = Verbs("What happened, as it was committed, for scripts.", examples=EXAMPLES)
 
@@ -147,8 +146,8 @@ def _drain(page: Callable[[int], Any], seen: int, tell: Tell, ear: Ear) -> int:
 class Ear:
     """Waits a moment at a time, and hears at once that it is to stop.
 
-    By SIGINT or SIGTERM: then the line at hand is finished. By the reader of stdout going away,
-    which a write alone would notice only with the next event.
+    By a signal that ends a command: then the line at hand is finished. By the reader of stdout
+    going away, which a write alone would notice only with the next event.
     """
 
     def __init__(self) -> None:
@@ -163,7 +162,7 @@ class Ear:
             self._poll.register(hears, select.POLLIN)
             # A Python handler alone does not end the wait: it goes on for the time that is left.
             stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(rings.fileno()))
-            for number in _TOLD_TO_STOP:
+            for number in map(signal.Signals.__getitem__, stops.names()):
                 stack.callback(signal.signal, number, signal.signal(number, self._hear))
             try:
                 self._reader = sys.stdout.fileno()

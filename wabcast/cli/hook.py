@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wabcast import stops
 from wabcast.cli import Verbs, output
+from wabcast.cli.loop import run_loop
 from wabcast.errors import Exit, UsageError
 
 if TYPE_CHECKING:
@@ -167,14 +169,14 @@ def run(
     async def until_told() -> tuple[hooks.Outcome, bool]:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
+        for name in stops.names():
+            loop.add_signal_handler(getattr(signal, name), stop.set)
         if once:
             return await hooks.deliver_once(path, clock, stop, say=output.warn), stop.is_set()
         await hooks.deliver_forever(path, clock, stop, say=output.warn)
         return hooks.Outcome(), False
 
-    outcome, interrupted = asyncio.run(until_told())
+    outcome, interrupted = run_loop(until_told())
     if not once:
         return Exit.DONE
     if output.options().json:

@@ -68,7 +68,9 @@ def reset(args: Sequence[str]) -> None:
 def begin(given: Mapping[str, Any]) -> None:
     """Settle the options when a verb has been found; `given` is Typer's own memory."""
     global _options  # noqa: PLW0603  # one command line a process
-    from wabcast import config
+    from wabcast import config, stops
+
+    stops.begin()
 
     _options = Options(
         db=config.database_path(given.get("wabcast.db")),
@@ -214,8 +216,8 @@ def say(text: str) -> None:
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
     except (OSError, ValueError):
-        # Nobody listens; that must not stop what the command is doing.
-        return
+        # Nobody listens; that must not stop what the command is doing, nor change its exit code.
+        _stop_writing(sys.stderr)
 
 
 def confirm(question: str, *, yes: bool) -> None:
@@ -264,9 +266,9 @@ def close(code: int) -> int:
         if sys.stdout:
             sys.stdout.flush()
     except BrokenPipeError:
-        _stop_writing()
+        _stop_writing(sys.stdout)
     except OSError as exc:
-        _stop_writing()
+        _stop_writing(sys.stdout)
         from wabcast.cli.failures import from_machine
 
         return code or fail(from_machine(exc))
@@ -289,14 +291,14 @@ def _write(text: str, *, flush: bool = False) -> None:
         if flush:
             sys.stdout.flush()
     except BrokenPipeError as exc:
-        _stop_writing()
+        _stop_writing(sys.stdout)
         raise ReaderGone from exc
 
 
-def _stop_writing() -> None:
-    """Let the interpreter's last flush of stdout go nowhere, quietly."""
+def _stop_writing(stream: IO[str]) -> None:
+    """Let the interpreter's last flush of `stream` go nowhere, quietly."""
     try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     except (OSError, ValueError):
         return
 

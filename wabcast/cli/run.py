@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wabcast import stops
 from wabcast.cli import Verbs, output
 from wabcast.clock import Clock, text
 from wabcast.errors import Busy, Exit, StoreError, UsageError, WabcastError
@@ -53,6 +54,7 @@ def run(
     ] = False,
 ) -> Exit:
     """Do what is due: scheduled campaigns, pauses that are over, and runs that died."""
+    stops.hear_again(interrupts=True)
     from wabcast.cli.campaign_run import worst
     from wabcast.cli.loop import run_loop
     from wabcast.times import duration
@@ -61,7 +63,7 @@ def run(
     if pause < 1:
         raise UsageError(f"--every must be at least 1s, not {every}")
     shift = Shift(output.options().db, watch=watch, every=pause, trace=trace)
-    run_loop(shift.work())
+    run_loop(shift.work(), sends=True)
     if output.options().json and not watch:
         output.emit(shift.told)
     return worst(shift.codes)
@@ -252,7 +254,7 @@ class Shift:
 
     def _obey_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        for name in stops.names():
             loop.add_signal_handler(getattr(signal, name), self._interrupted, name)
         loop.add_signal_handler(signal.SIGUSR1, self._show_status)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wabcast import stops
 from wabcast.cli import Verbs, output
 from wabcast.cli.loop import run_loop
 from wabcast.errors import UsageError
@@ -106,8 +107,8 @@ def _play(sandbox: Sandbox, host: str, port: int, uds: Path | None, webhook: str
     async def until_told() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
+        for name in stops.names():
+            loop.add_signal_handler(getattr(signal, name), stop.set)
         await play(
             sandbox, host=host, port=port, uds=uds, webhook=webhook, ready=_say_where, stop=stop
         )

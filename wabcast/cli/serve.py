@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wabcast import stops
 from wabcast.cli import Verbs, output
 from wabcast.cli.run import Shift
 from wabcast.errors import Refused, UsageError
@@ -141,7 +142,7 @@ async def _work(
                 shift.abandon()
             shift.stop()
 
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+    for name in stops.names():
         loop.add_signal_handler(getattr(signal, name), interrupted, name)
     if shift is not None:
         loop.add_signal_handler(signal.SIGUSR1, shift.show_status)

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
+from wabcast import stops
 from wabcast.cli import Verbs, output
 from wabcast.cli.loop import run_loop
 from wabcast.errors import Exit, NotFound, UsageError, WabcastError
@@ -91,8 +92,8 @@ def serve(
     async def until_told() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
+        for name in stops.names():
+            loop.add_signal_handler(getattr(signal, name), stop.set)
         await receiver.serve(
             starlette, doors, webhooks, listening, path=path, clock=clock, ready=_ready, stop=stop
         )
