@@ -435,6 +435,32 @@ def test_an_opt_out_in_the_middle_holds(world: World) -> None:
     assert reasons == {None, "opted out"}
 
 
+def test_a_number_corrected_in_the_middle_holds(world: World) -> None:
+    """Also for those who were read ahead: each goes once, to where the file says by then."""
+    campaign = world.campaign(60)
+    correct = "update contacts set phone = '+33' || substr(phone, 4) where id = ?"
+
+    async def corrected() -> set[str]:
+        carrying = asyncio.create_task(world.run(campaign, rate="10/s").carry())
+        await asyncio.sleep(2)
+        before = set(world.rows(campaign)) - {message.to for _, message, _ in world.requests}
+        with immediate(world.db):
+            for row in world.db.execute("select id, phone from contacts").fetchall():
+                if row["phone"] in before:
+                    world.db.execute(correct, (row["id"],))
+        await carrying
+        return before
+
+    wrong = travel(corrected())
+    sent = [message.to for _, message, _ in world.requests]
+    assert len(wrong) >= 30
+    # Whose intent was on disk at that moment may still leave.
+    assert len(wrong & set(sent)) <= 1
+    assert len(set(sent)) == len(sent) == 60
+    assert sum(number.startswith("+33") for number in sent) >= len(wrong) - 1
+    assert world.sound(campaign).messages_sent == 60
+
+
 def test_stopped_marketing_opts_the_person_out(world: World) -> None:
     campaign = world.campaign(10)
     stop = sorted(world.rows(campaign))[0]

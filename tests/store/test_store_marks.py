@@ -48,6 +48,18 @@ def test_each_intent_of_a_group_is_judged_by_itself(db: Connection, make: Make) 
     assert slot == max(going.id, last.id)
 
 
+def test_who_has_another_number_since_is_left_to_be_read_again(db: Connection, make: Make) -> None:
+    campaign = make.campaign(people=2, status="running", run_id=RUN)
+    same, moved = make.due(campaign)
+    with immediate(db):
+        db.execute("update contacts set phone = '+4917100000' where id = ?", (moved.contact_id,))
+        listed = [Intent(message, "{}", 1) for message in (same, moved)]
+        told = marks.intend(db, listed, campaign=campaign.number, run=RUN, at=make.clock.now())
+    assert [each.told for each in told] == [Told.INTENDED, Told.GONE]
+    [again] = make.due(campaign)
+    assert (again.id, again.phone, again.attempts) == (moved.id, "+4917100000", 0)
+
+
 @pytest.mark.parametrize("status", ["paused", "cancelled"])
 def test_a_group_stops_with_its_campaign(db: Connection, make: Make, status: str) -> None:
     campaign = make.campaign(people=3, status=status, run_id=RUN)

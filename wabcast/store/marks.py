@@ -2,8 +2,8 @@
 
 All that share a commit share a statement, and what it tells comes in one row: each step of a
 statement makes two threads of the run change places, and that cost more than its work. What must
-not break: every row is still judged by itself, for the state it is in, the run that holds it and
-the opt-out, in the statement that writes it.
+not break: every row is still judged by itself, for the state it is in, the run that holds it, the
+opt-out and the number, in the statement that writes it.
 """
 
 from __future__ import annotations
@@ -28,24 +28,26 @@ if TYPE_CHECKING:
 INTEND = """
 update campaign_messages as m
    set status = 'queued', attempts = attempts + 1, run_id = :run, queued_at = :at,
-       content = i.value, error_code = null, error_message = null
+       content = i.value ->> 0, error_code = null, error_message = null
   from json_each(:intents) as i
  where m.id = cast(i.key as integer) and m.status = 'pending'
    and exists (select 1 from campaigns
                 where number = :campaign and status = 'running' and run_id = :run)
    and exists (select 1 from contacts as c
-                where c.id = m.contact_id and c.opted_out_at is null and c.blocked_at is null)
+                where c.id = m.contact_id and c.phone = i.value ->> 1
+                  and c.opted_out_at is null and c.blocked_at is null)
 """
 
 # Asked in the same transaction, just before, so that it is what INTEND will find.
 GOING = """
 select json_group_object(m.id, m.attempts + 1)
-  from json_each(:ids) as i join campaign_messages as m on m.id = i.value
+  from json_each(:ids) as i join campaign_messages as m on m.id = i.value ->> 0
  where m.status = 'pending'
    and exists (select 1 from campaigns
                 where number = :campaign and status = 'running' and run_id = :run)
    and exists (select 1 from contacts as c
-                where c.id = m.contact_id and c.opted_out_at is null and c.blocked_at is null)
+                where c.id = m.contact_id and c.phone = i.value ->> 1
+                  and c.opted_out_at is null and c.blocked_at is null)
 """
 
 MARK_SLOT = """
@@ -143,6 +145,7 @@ def intend(
     """Commit to sending: after this they may be on the wire. What became of each, in their order.
 
     The opt-out and the pause are checked by the statement itself, in the caller's transaction.
+    Who has another number since they were read is GONE, and still pending: to be read again.
     """
     if all(intent.cap is None or intent.cap.people is None for intent in intents):
         return _intend(db, intents, campaign, run, at)
@@ -161,16 +164,17 @@ def _intend(
     db: Connection, intents: Sequence[Intent], campaign: int, run: str, at: datetime
 ) -> list[Intended]:
     contents = {intent.message.id: intent.content for intent in intents}
+    phones = {intent.message.id: intent.message.phone for intent in intents}
     wanted = {
         "campaign": campaign,
         "run": run,
         "at": text(at),
-        "ids": json.dumps(list(contents)),
+        "ids": json.dumps(list(phones.items())),
     }
     found: dict[str, int] = json.loads(db.execute(GOING, wanted).fetchone()[0])
     attempts = {int(key): attempt for key, attempt in found.items()}
     if attempts:
-        said = {key: contents[key] for key in attempts}
+        said = {key: (contents[key], phones[key]) for key in attempts}
         queued = db.execute(INTEND, {**wanted, "intents": _encode(said)}).rowcount
         if queued != len(attempts):
             raise RuntimeError(f"{queued} intents of {len(attempts)} were written")
