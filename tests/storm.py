@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -70,6 +71,12 @@ class Field:
         """Every request that WhatsApp saw, oldest first."""
         with urllib.request.urlopen(f"{self.url}/_sandbox/log") as log:  # noqa: S310  # loopback
             return [json.loads(line) for line in log]
+
+    def until(self, process: subprocess.Popen[str], requests: int) -> None:
+        """Wait until WhatsApp has seen so many."""
+        while len(self.seen()) < requests:
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.05)
 
     def people(self, count: int, *, start: int = 0) -> Path:
         """A file of `count` numbers with quiet fates: accepted, delivered, read."""

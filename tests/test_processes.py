@@ -14,16 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from storm import WABCAST, Field, field_of
+from storm import WABCAST, field_of
 
 pytestmark = pytest.mark.timeout(300)
-
-
-def _until(place: Field, process: subprocess.Popen[str], requests: int) -> None:
-    """Wait until WhatsApp has seen so many."""
-    while len(place.seen()) < requests:
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.05)
 
 
 def _seconds(entry: dict[str, Any]) -> float:
@@ -57,7 +50,7 @@ def test_a_pause_from_another_terminal_returns_soon_and_nothing_leaves_after(
     with field_of(tmp_path) as place:
         place.campaign(2000, *options)
         process = place.spawn("campaign", "start", "storm", "--quiet")
-        _until(place, process, 1)
+        place.until(process, 1)
         began = time.monotonic()
         place.run("campaign", "pause", "storm")
         spent = time.monotonic() - began
@@ -77,7 +70,7 @@ def test_a_pause_while_the_account_cools_down(tmp_path: Path) -> None:
     with field_of(tmp_path, "--fault", "throttle=1") as place:
         place.campaign(50, "--rate", "max")
         process = place.spawn("campaign", "start", "storm", "--quiet")
-        _until(place, process, 3)
+        place.until(process, 3)
         place.run("campaign", "pause", "storm", "--wait", "5s")
         assert process.wait(timeout=10) == 4
         assert place.show()["pending"] == 50
@@ -118,7 +111,7 @@ def test_cancel_skips_the_rest_with_a_reason(tmp_path: Path) -> None:
     with field_of(tmp_path) as place:
         place.campaign(500, "--rate", "50/s")
         process = place.spawn("campaign", "start", "storm", "--quiet")
-        _until(place, process, 5)
+        place.until(process, 5)
         place.run("campaign", "cancel", "storm", code=5)  # nobody is here to answer
         place.run("campaign", "cancel", "storm", "--yes")
         assert process.wait(timeout=10) == 4
@@ -135,7 +128,7 @@ def test_a_signal_pauses_and_records_what_is_out(tmp_path: Path, signals: list[s
     with field_of(tmp_path, "--latency", "200ms") as place:
         place.campaign(300, "--rate", "100/s")
         process = place.spawn("campaign", "start", "storm", "--quiet")
-        _until(place, process, 5)
+        place.until(process, 5)
         process.send_signal(getattr(signal, signals[0]))
         assert process.wait(timeout=15) == 4
         told = place.show()
@@ -158,7 +151,7 @@ def test_what_was_started_to_outlive_its_terminal_goes_on(tmp_path: Path) -> Non
             text=True,
         )
         place.processes.append(process)
-        _until(place, process, 5)
+        place.until(process, 5)
         process.send_signal(signal.SIGHUP)
         assert process.wait(timeout=60) == 0
         assert len(place.seen()) == 60
@@ -184,7 +177,7 @@ def test_a_run_that_lost_its_campaign_writes_and_sends_nothing(tmp_path: Path) -
     with field_of(tmp_path, "--latency", "50ms") as place:
         place.campaign(400, "--rate", "60/s")
         old = place.spawn("campaign", "start", "storm", "--quiet")
-        _until(place, old, 20)
+        place.until(old, 20)
         old.send_signal(signal.SIGSTOP)
         shutil.rmtree(tmp_path / "wabcast.db.locks")
         new = place.spawn("campaign", "start", "storm", "--quiet")
@@ -210,7 +203,7 @@ def test_two_campaigns_on_one_account_share_its_rate(tmp_path: Path) -> None:
             place.run("campaign", "edit", name, "--rate", "max")
         first = place.spawn("campaign", "start", "storm", "--quiet")
         second = place.spawn("campaign", "start", "second", "--quiet")
-        _until(place, first, 200)
+        place.until(first, 200)
         second.kill()
         second.wait()
         again = place.spawn("campaign", "resume", "second", "--quiet", "--yes")
@@ -244,7 +237,7 @@ def test_a_locked_database_is_waited_for(tmp_path: Path, seconds: int) -> None:
     with field_of(tmp_path) as place:
         place.campaign(200, "--rate", "50/s")
         process = place.spawn("campaign", "start", "storm", "--quiet")
-        _until(place, process, 10)
+        place.until(process, 10)
         holder = dbapi2.connect(place.env["WABCAST_DB"], isolation_level=None, timeout=10)
         holder.execute("begin immediate")
         time.sleep(1)
@@ -271,7 +264,7 @@ def test_a_full_disk_stops_before_anything_unrecorded_leaves(tmp_path: Path) -> 
             place.env["WABCAST_DB"] = str(small / "wabcast.db")
             place.campaign(2000, "--rate", "300/s")
             process = place.spawn("campaign", "start", "storm", "--quiet")
-            _until(place, process, 30)
+            place.until(process, 30)
             filler = small / "filler"
             with filler.open("wb") as file:
                 try:

@@ -15,7 +15,7 @@ from wabcast.campaign import FINISHED, Campaign, CampaignStatus, refusal
 from wabcast.clock import SECOND, Clock, parse, text
 from wabcast.delivery import MessageStatus
 from wabcast.errors import Busy, Refused, UsageError
-from wabcast.store import campaigns, ledger, schedules
+from wabcast.store import campaigns, copies, ledger, schedules
 from wabcast.store.database import immediate
 
 if TYPE_CHECKING:
@@ -198,6 +198,7 @@ def schedule(
             raise UsageError("--repeat: never happens again", hint="give a rule without an end")
         at = first
     told = text(clock.micros())
+    copies.meet(db, at=told)  # or the next `run` would take this one for another's
     with immediate(db):
         campaigns.set_schedule(
             db,

@@ -17,7 +17,7 @@ from wabcast.campaign import Campaign, CampaignStatus
 from wabcast.clock import Clock, parse, text
 from wabcast.errors import StoreError, WabcastError
 from wabcast.schedule import Due, Missed, Recurrence
-from wabcast.store import campaigns, schedules
+from wabcast.store import campaigns, copies, schedules
 from wabcast.store.database import immediate
 from wabcast.times import known_zone, wall_time
 
@@ -32,8 +32,8 @@ RUN = "run"
 class Look:
     """What one look found: `ready` in the order of their turn, `held` by a living process.
 
-    `asked` wait for a person from now on, for they are late; `refused` are those that could not
-    be prepared, with why.
+    `asked` wait for a person from now on: late, or in a copy of the file; `refused` are those
+    that could not be prepared, with why.
     """
 
     ready: list[Campaign] = field(default_factory=list)
@@ -71,6 +71,9 @@ def look(db: Connection, database: Path, *, clock: Clock, home: ZoneInfo) -> Loo
     late ones are left to a person or skipped. `home` is the machine's zone."""
     found = Look()
     now = clock.now()
+    if calmed := copies.meet(db, at=text(now)):
+        found.notes.append(copies.warning(calmed))
+        found.asked += calmed
     for pattern in schedules.strayed(db, now):
         _plan_anew(db, pattern, now)
     again = False

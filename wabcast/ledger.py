@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from wabcast import events as words
+from wabcast import locks
 from wabcast.campaign import Campaign, CampaignStatus
 from wabcast.clock import Clock, parse, text
 from wabcast.delivery import MessageStatus, Settled
@@ -81,7 +82,7 @@ class Ledger(Protocol):
 
 
 CONTROL = """
-select c.status, c.run_id, c.reason, c.pending, c.queued,
+select c.status, c.run_id, c.reason, c.pending, c.queued, c.last_slot_at,
        a.daily_cap, a.ramp, a.first_used_at
   from campaigns c join accounts a on a.id = c.account_id where c.number = :number
 """
@@ -114,6 +115,8 @@ class SqliteLedger:
         self._trace = trace
         self._reader: Connection = database.connect(path)
         self._reading = asyncio.Lock()
+        self._path = path
+        self._noted = 0
         self._seen = Seen()
         self._told = campaign.processed // PROGRESS_EVERY
 
@@ -222,9 +225,13 @@ class SqliteLedger:
             row = self._reader.execute(CONTROL, {"number": self.campaign.number}).fetchone()
         if row is None:
             return Control(CampaignStatus.CANCELLED, False, "deleted", 0, 0, None)  # noqa: FBT003
+        mine = row["run_id"] == self.run
+        if mine and row["last_slot_at"] != self._noted:
+            self._noted = row["last_slot_at"]
+            locks.note(self._path, self.campaign, self._noted)
         return Control(
             CampaignStatus(row["status"]),
-            row["run_id"] == self.run,
+            mine,
             row["reason"],
             row["pending"],
             row["queued"],

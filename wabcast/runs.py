@@ -23,7 +23,7 @@ from wabcast.gate import AccountGate
 from wabcast.ledger import SqliteLedger
 from wabcast.pacing import Rate
 from wabcast.recorder import Recorder
-from wabcast.store import accounts, campaigns, database, ledger, reach, reports
+from wabcast.store import accounts, campaigns, copies, database, ledger, reach, reports
 
 if TYPE_CHECKING:
     from wabcast.providers.base import Health, Provider
@@ -56,6 +56,12 @@ class Session:
     _stopped: tuple[str, str | None] | None = None
 
     async def __aenter__(self) -> Session:
+        db = database.connect(self.path)
+        try:
+            if calmed := copies.meet(db, at=text(self.clock.micros())):
+                self.say(copies.warning(calmed))
+        finally:
+            db.close()
         self._holder = self.clock.new_run_id()
         self._recorder = Recorder(self.path)
         self._recorder.start()
@@ -105,6 +111,8 @@ class Session:
             try:
                 campaign = campaigns.by_number(db, campaign.number)
                 unasked = verb == due.RUN
+                if verb != "resume":
+                    self._refuse_older(db, campaign)
                 verb = self._verb(campaign, verb)
                 account = accounts.get(db, campaign.account)
                 provider = await self._provider(account)
@@ -114,6 +122,19 @@ class Session:
             finally:
                 db.close()
             return await self._run(campaign, run_id, account, provider, say)
+
+    def _refuse_older(self, db: Connection, campaign: Campaign) -> None:
+        """Once, a file that knows less of the campaign than was sent; then a person decides."""
+        if locks.noted(self.path, campaign) <= campaign.last_slot_at:
+            return
+        with database.immediate(db):
+            copies.calm(db, copies.OLDER, at=text(self.clock.micros()))
+        locks.note(self.path, campaign, campaign.last_slot_at)
+        raise Refused(
+            f"{campaign.name} {copies.OLDER}: people would get it twice",
+            hint="`wabcast db restore` puts a copy back and keeps what is known to have left; "
+            f"to go on all the same: wabcast campaign resume '{campaign.name}'",
+        )
 
     async def _ready(
         self,

@@ -58,9 +58,12 @@ def resume(names: Names, parallel: Parallel = 5, yes: Yes = False, trace: Trace 
 
 def _go(names: Sequence[str], verb: str, *, parallel: int, yes: bool, trace: bool) -> Exit:
     stops.hear_again(interrupts=True)
-    from wabcast.store import campaigns
+    from wabcast.clock import Clock, text
+    from wabcast.store import campaigns, copies
 
     with output.open_store() as db:
+        if calmed := copies.meet(db, at=text(Clock().micros())):
+            output.warn(copies.warning(calmed))
         chosen = [campaigns.get(db, name) for name in dict.fromkeys(names)]
     chosen = list({campaign.number: campaign for campaign in chosen}.values())
     if parallel < 1:

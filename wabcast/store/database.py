@@ -17,13 +17,14 @@ from pysqlite3 import dbapi2 as sqlite
 
 from wabcast.errors import NotFound, Refused, StoreError
 from wabcast.failpoints import failpoint
+from wabcast.store import whereabouts
 
 if TYPE_CHECKING:
     from pysqlite3.dbapi2 import Connection, Row
 
     __all__ = ["Connection", "Row"]
 
-SCHEMA = 3
+SCHEMA = 4
 """How many migrations this code knows; `PRAGMA user_version` holds how many the file has."""
 
 BUSY_SECONDS = 30.0
@@ -101,7 +102,10 @@ def is_damaged(exc: BaseException) -> bool:
 
 
 def backup(db: Connection, target: Path, tell: Tell = lambda _done, _total: None) -> None:
-    """Copy the live database to `target`, whole or not at all; `tell` hears of the pages."""
+    """Copy the live database to `target`, whole or not at all; `tell` hears of the pages.
+
+    The copy knows that it is one: wherever it is put, nothing leaves until a person resumes.
+    """
     part = target.with_name(target.name + ".part")
     part.unlink(missing_ok=True)
     os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
@@ -109,6 +113,7 @@ def backup(db: Connection, target: Path, tell: Tell = lambda _done, _total: None
     try:
         copy_pages(db, copy, tell)
         failpoint("in-backup")
+        whereabouts.forget(copy)
     finally:
         copy.close()
     with part.open("rb") as file:

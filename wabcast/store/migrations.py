@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sqlite_utils import Migrations
 
 from wabcast.failpoints import failpoint
+from wabcast.store import whereabouts
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -337,6 +338,14 @@ create index idempotency_keys_at on idempotency_keys (at);
 alter table campaigns add column trusted integer not null default 1 check (trusted in (0, 1));
 """
 
+# Of which file this is the content: a copy has another inode.
+WHEREABOUTS = """
+create table whereabouts (
+    one   integer primary key check (one = 1),
+    inode integer not null
+) strict;
+"""
+
 
 def run_script(db: Database, script: str) -> None:
     """Statement by statement: `executescript` would commit the migration's transaction."""
@@ -365,3 +374,9 @@ def m002_hooks(db: Database) -> None:
 @migrations()
 def m003_tokens(db: Database) -> None:
     run_script(db, TOKENS)
+
+
+@migrations()
+def m004_whereabouts(db: Database) -> None:
+    run_script(db, WHEREABOUTS)
+    whereabouts.belong(db.conn)

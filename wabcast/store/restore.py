@@ -16,25 +16,15 @@ from typing import TYPE_CHECKING
 
 from pysqlite3 import dbapi2 as sqlite
 
-from wabcast.campaign import FINISHED, Campaign, CampaignStatus
+from wabcast.campaign import FINISHED, Campaign
 from wabcast.errors import NotFound, Refused
-from wabcast.store import campaigns, database, ledger, schedules
+from wabcast.store import campaigns, copies, database, whereabouts
 from wabcast.store.database import Tell
 
 if TYPE_CHECKING:
     from wabcast.store.database import Connection
 
 UNCHANGED = "nothing was changed; `wabcast db check --db FILE` looks at a copy"
-
-RESTLESS = """
-select number from campaigns
- where status in ('running', 'scheduled') or (status = 'paused' and resume_at is not null)
- order by number
-"""
-
-QUEUED = "select distinct campaign_id from campaign_messages where status = 'queued'"
-
-NOBODYS = "update campaigns set run_id = null, holding = null"
 
 ATTACH = "attach database :path as later"
 DETACH = "detach database later"
@@ -150,16 +140,12 @@ def calm(part: Path, current: Path | None, reason: str, *, at: str) -> Restored:
                     since = db.execute(LEFT_SINCE).rowcount
                     db.execute(OPTED_OUT_SINCE)
                     db.execute(SUPPRESSED_SINCE)
-                queued = sum(
-                    ledger.take_over(db, row[0], "") for row in db.execute(QUEUED).fetchall()
-                )
-                paused = _pause(db, reason, at=at)
-                db.execute(NOBODYS)
+                calmed, queued = copies.calm(db, reason, at=at)
         finally:
             if compared:
                 db.execute(DETACH)
         db.execute("pragma wal_checkpoint(truncate)").fetchall()
-    return Restored(paused, queued, since, compared=compared)
+    return Restored([campaign.name for campaign in calmed], queued, since, compared=compared)
 
 
 def _attach(db: Connection, current: Path) -> bool:
@@ -177,18 +163,6 @@ def _attach(db: Connection, current: Path) -> bool:
     return sound
 
 
-def _pause(db: Connection, reason: str, *, at: str) -> list[str]:
-    names = []
-    for (number,) in db.execute(RESTLESS).fetchall():
-        campaign = campaigns.by_number(db, number)
-        if campaign.status is CampaignStatus.PAUSED:
-            schedules.stay(db, number, reason=reason, at=at)
-        else:
-            campaigns.move(db, campaign, "pause", at=at, reason=reason)
-        names.append(campaign.name)
-    return names
-
-
 def put(part: Path, path: Path) -> Path | None:
     """Make the database at `path` what `part` is; where the old one is kept, if there was one.
 
@@ -204,6 +178,7 @@ def put(part: Path, path: Path) -> Path | None:
         with closing(database.connect(path)) as living:
             database.backup(living, before)
             _pour(part, living)
+            whereabouts.belong(living)
     except database.DatabaseError as exc:
         if not database.is_damaged(exc):
             raise
