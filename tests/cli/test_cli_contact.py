@@ -303,3 +303,19 @@ def test_a_list_of_numbers_is_one_a_line_or_any_contact_file(tmp_path: Path) -> 
     assert read(single) == [ANN, BOB]
     with pytest.raises(UsageError):
         read(plain, "XX")
+
+
+def test_a_long_file_is_read_by_a_process_of_its_own_and_loses_nothing(
+    cli: Cli, tmp_path: Path
+) -> None:
+    """Longer than its head: good rows, a number twice, a bad row and a late column."""
+    path, bad = tmp_path / "many.ndjson", tmp_path / "bad.csv"
+    rows = [{"phone": f"+49151{10_000_000 + nr}", "city": "Bonn" * 10} for nr in range(5000)]
+    rows += [rows[0], {"phone": "12", "late": "Ulm"}]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    ran = cli("contact", "import", path, "--rejects", bad, "--json")
+    assert (ran.code, list(ran.json.values())[:6]) == (0, [5002, 5000, 0, 0, 1, 1])
+    [row] = csv.DictReader(io.StringIO(bad.read_text(encoding="utf-8")))
+    assert (row["phone"], row["late"], row["line"]) == ("12", "Ulm", "5002")
+    ran = cli("contact", "import", "-", "--json", input=path.read_text(encoding="utf-8"))
+    assert list(ran.json.values())[:6] == [5002, 0, 0, 5000, 1, 1]

@@ -27,6 +27,10 @@ EXPORTED = (
 )
 REJECTED = ("line", "reason")
 
+_BETWEEN = "\x00"
+_GUARDED = "\x00'"
+"""How a guarded cell or header begins where all of a row are joined: one look for the whole row."""
+
 
 class Counted:
     """A binary stream that knows how much of it was read; `size` is None for a pipe."""
@@ -151,9 +155,7 @@ def _plain(table: Iterable[Row | BadRow], *, left_out: bool = False) -> Iterator
         values = row.values
         if left_out:
             values = {name: value for name, value in values.items() if name not in REJECTED}
-        if any(value[:1] == "'" for value in values.values()) or any(
-            name[:1] == "'" for name in values
-        ):
+        if _GUARDED in _BETWEEN.join(("", *values, *values.values())):
             values = {unguard(name): unguard(value) for name, value in values.items()}
         yield row if values is row.values else Row(row.line, values)
 

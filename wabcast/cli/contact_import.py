@@ -6,28 +6,33 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict
+from itertools import islice
 from typing import IO, TYPE_CHECKING
 
+from wabcast.aside import ahead, cores
 from wabcast.cli import output
 from wabcast.cli.cells import guard
 from wabcast.cli.contact_files import REJECTED, People, note_rejects, people_in, written
 from wabcast.cli.pairs import pairs
 from wabcast.clock import Clock, text
 from wabcast.errors import UsageError
-from wabcast.store.imports import Counts, OnConflict, upsert
+from wabcast.lines import HEAD
+from wabcast.store.imports import CHUNK, Chunk, Counts, OnConflict, staged, take
 from wabcast.tables import BadRow
 
 if TYPE_CHECKING:
     from wabcast.cli.bar import Progress
-    from wabcast.contacts import Contact
 
 SHOWN = 5
 """How many bad rows are told on stderr."""
 
-TELL_EVERY = 500
-"""Rows between two looks at the progress."""
+Bad = tuple[int, str, dict[str, str]]
+
+Parcel = tuple[Chunk, list[Bad], int, int | None, list[str], list[str]]
+"""What became of some rows: those to take in, those that are bad; and how many were read so far,
+how many there may be in all, the notes, the headers. Plain, so that it goes through a pipe."""
 
 
 def run(
@@ -51,23 +56,21 @@ def run(
         people_in(
             file, region=region, tags=tags, columns=pairs(columns, "--map"), encoding=encoding
         ) as people,
+        _reading(people, OnConflict(on_conflict)) as parcels,
         output.open_store() as db,
         output.progress("importing") as bar,
     ):
-        for word in people.table.notes:
-            output.note(word)
-        told = len(people.table.notes)
-        counts = upsert(
+        said = _Said()
+        said.add(people.table.notes)
+        counts = take(
             db,
-            _good(people, bad, bar),
+            _good(parcels, bad, bar, said),
             at=text(Clock().now()),
             on_conflict=OnConflict(on_conflict),
             dry_run=dry_run,
         )
-        for word in people.table.notes[told:]:
-            output.note(word)
         if rejects:
-            bad.write(rejects, people.headers)
+            bad.write(rejects, said.headers)
     _say(counts, bad, rejects, dry_run=dry_run)
 
 
@@ -101,14 +104,52 @@ class _Rejects:
         self._file.close()
 
 
-def _good(people: People, bad: _Rejects, bar: Progress) -> Iterator[Contact]:
-    for rows, row in enumerate(people, 1):
-        if isinstance(row, BadRow):
-            bad.add(row)
-        else:
-            yield row
-        if rows % TELL_EVERY == 0:
-            bar.update(rows, people.source.total(rows))
+class _Said:
+    """The notes that were told already, and the headers as far as they are known."""
+
+    def __init__(self) -> None:
+        self.headers: list[str] = []
+        self._told = 0
+
+    def add(self, notes: list[str]) -> None:
+        for word in notes[self._told :]:
+            output.note(word)
+        self._told = len(notes)
+
+
+@contextmanager
+def _reading(people: People, on_conflict: OnConflict) -> Iterator[Iterator[Parcel]]:
+    """The parcels of a file; what is longer than its head is read by the second core."""
+    parcels = _parcels(people, on_conflict)
+    if people.source.done < HEAD or cores() < 2:
+        yield parcels
+        return
+    with ahead(parcels) as read:
+        yield read
+
+
+def _parcels(people: People, on_conflict: OnConflict) -> Iterator[Parcel]:
+    read = 0
+    while rows := list(islice(people, CHUNK)):
+        read += len(rows)
+        good = [row for row in rows if not isinstance(row, BadRow)]
+        bad = [(row.line, row.reason, row.values) for row in rows if isinstance(row, BadRow)]
+        yield _parcel(people, staged(good, on_conflict), bad, read)
+    yield _parcel(people, ([], 0), [], read)  # a late note, a last header
+
+
+def _parcel(people: People, chunk: Chunk, bad: list[Bad], read: int) -> Parcel:
+    return (chunk, bad, read, people.source.total(read), people.table.notes, people.headers)
+
+
+def _good(parcels: Iterator[Parcel], bad: _Rejects, bar: Progress, said: _Said) -> Iterator[Chunk]:
+    for chunk, faults, read, total, notes, said.headers in parcels:
+        for fault in faults:
+            bad.add(BadRow(*fault))
+        if chunk[0]:
+            yield chunk
+        bar.update(read, total)
+        said.add(notes)
 
 
 def _say(counts: Counts, bad: _Rejects, rejects: str | None, *, dry_run: bool) -> None:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wabcast.clock import parse, text
@@ -33,28 +35,37 @@ FIELDS = ("first_name", "last_name", "name", "email", "company", "language", "ti
 BARRED = ("opted_out_at", "opt_out_reason", "blocked_at")
 """Columns of an export: whoever was opted out or blocked there is so here. Never the reverse."""
 
-# Temporary tables live in a file of SQLite's own: nothing here grows in memory.
-TABLES = (
-    """
+Chunk = tuple[list[tuple[str | int, ...]], int]
+"""Rows of `incoming`, each number once, and how many contacts were merged into others."""
+
+INCOMING = """
 create temp table if not exists incoming (
     phone text not null, number integer not null, phone_hash text not null,
     first_name text, last_name text, name text, email text, company text, language text,
     timezone text, attributes text not null, tags text not null, opted_out_at text,
     opt_out_reason text, blocked_at text, known integer not null default 0
 )
-""",
-    "create temp table if not exists seen (number integer primary key)",
+"""
+
+# A temporary table would be kept in memory, as this SQLite is built; the numbers that an import
+# has met are as many as its rows. So they lie in a file that is gone when it is over.
+BESIDE = (
+    "attach :file as beside",
+    "pragma beside.journal_mode = off",
+    "pragma beside.synchronous = off",
+    "pragma beside.cache_size = -2000",
+    "create table beside.seen (number integer primary key)",
 )
 
 EMPTY_INCOMING = "delete from temp.incoming"
 
-EMPTY_SEEN = "delete from temp.seen"
-
+# An empty text for what is not there: to bind a None costs pysqlite3 ten times as much.
 STAGE = """
 insert into temp.incoming
     (phone, number, phone_hash, first_name, last_name, name, email, company, language, timezone,
      attributes, tags, opted_out_at, opt_out_reason, blocked_at)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+values (?, ?, ?, nullif(?, ''), nullif(?, ''), nullif(?, ''), nullif(?, ''), nullif(?, ''),
+        nullif(?, ''), nullif(?, ''), ?, ?, nullif(?, ''), nullif(?, ''), nullif(?, ''))
 """
 
 # New values replace, empty ones do not erase, attributes are merged and tags are added.
@@ -84,7 +95,7 @@ select coalesce(sum(s.number is not null), 0),
     + """), 0)
   from temp.incoming as i
   left join contacts as c on c.phone = i.phone
-  left join temp.seen as s on s.number = i.number
+  left join beside.seen as s on s.number = i.number
 """
 )
 
@@ -133,7 +144,7 @@ select c.id, t.value
     on conflict do nothing
 """
 
-SEE = "insert into temp.seen select number from temp.incoming where true on conflict do nothing"
+SEE = "insert into beside.seen select number from temp.incoming where true on conflict do nothing"
 
 
 class OnConflict(StrEnum):
@@ -175,21 +186,47 @@ def upsert(
     With UPDATE later values win over earlier ones; with SKIP whoever is there stays as they are,
     and the first of several rows wins. The reading happens between the transactions, not in them.
     """
-    for table in TABLES:
-        db.execute(table)
-    db.execute(EMPTY_SEEN)
-    counts = Counts()
+    return take(db, chunks(contacts, on_conflict), at=at, on_conflict=on_conflict, dry_run=dry_run)
+
+
+def chunks(contacts: Iterable[Contact], on_conflict: OnConflict) -> Iterator[Chunk]:
+    """`contacts` made ready for `take`, as far as that needs no database."""
     source = iter(contacts)
-    try:
-        while chunk := list(itertools.islice(source, CHUNK)):
-            people = _folded(chunk, on_conflict)
-            counts += Counts(duplicates=len(chunk) - len(people))
-            counts += _take(db, people, at=at, on_conflict=on_conflict, dry_run=dry_run)
+    while chunk := list(itertools.islice(source, CHUNK)):
+        yield staged(chunk, on_conflict)
+
+
+def take(
+    db: Connection,
+    ready: Iterable[Chunk],
+    *,
+    at: str,
+    on_conflict: OnConflict = OnConflict.UPDATE,
+    dry_run: bool = False,
+) -> Counts:
+    """The other half of `upsert`: chunks into the file."""
+    counts = Counts()
+    with beside(db):
+        for rows, merged in ready:
+            counts += Counts(duplicates=merged)
+            counts += _take(db, rows, at=at, on_conflict=on_conflict, dry_run=dry_run)
             failpoint("in-import")
-    finally:
-        db.execute(EMPTY_INCOMING)
-        db.execute(EMPTY_SEEN)
     return counts
+
+
+@contextmanager
+def beside(db: Connection) -> Iterator[None]:
+    """The tables that an import needs for itself, while it lasts. Outside of a transaction."""
+    db.execute(INCOMING)
+    with tempfile.TemporaryDirectory(prefix="wabcast-") as folder:
+        for statement in BESIDE:
+            given = {"file": str(Path(folder) / "seen.db")} if ":file" in statement else {}
+            db.execute(statement, given)
+        try:
+            yield
+        finally:
+            db.execute("detach beside")
+            db.execute(EMPTY_INCOMING)
 
 
 def phone_hash(phone: str) -> str:
@@ -203,6 +240,12 @@ def compact(value: object) -> str:
 
 
 _compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def staged(chunk: list[Contact], on_conflict: OnConflict) -> Chunk:
+    """A chunk's rows, the same number once."""
+    people = _folded(chunk, on_conflict)
+    return list(map(_staged, people)), len(chunk) - len(people)
 
 
 def _folded(chunk: list[Contact], on_conflict: OnConflict) -> list[Contact]:
@@ -233,11 +276,16 @@ def _merged(earlier: Contact, later: Contact) -> Contact:
 
 
 def _take(
-    db: Connection, people: list[Contact], *, at: str, on_conflict: OnConflict, dry_run: bool
+    db: Connection,
+    rows: list[tuple[str | int, ...]],
+    *,
+    at: str,
+    on_conflict: OnConflict,
+    dry_run: bool,
 ) -> Counts:
     db.execute("begin")  # of the temporary table only: nobody is locked out
     db.execute(EMPTY_INCOMING)
-    db.executemany(STAGE, map(_staged, people))
+    db.executemany(STAGE, rows)
     db.execute("commit")
     update = on_conflict is OnConflict.UPDATE
     with _looking(db) if dry_run else immediate(db):
@@ -253,7 +301,7 @@ def _take(
             if inserted or updated or duplicates:
                 db.execute(TAG)
         db.execute(SEE)
-    unchanged = len(people) - duplicates - inserted - updated
+    unchanged = len(rows) - duplicates - inserted - updated
     return Counts(inserted, updated, unchanged, duplicates)
 
 
@@ -266,15 +314,15 @@ def _looking(db: Connection) -> Iterator[None]:
         db.execute("commit")
 
 
-def _staged(contact: Contact) -> tuple[str | int | None, ...]:
+def _staged(contact: Contact) -> tuple[str | int, ...]:
     phone = contact.phone
     attributes = contact.attributes
-    barred: tuple[str | None, ...] = (None, None, None)
+    barred = ("", "", "")
     if not attributes.keys().isdisjoint(BARRED):
         told = {name: attributes.get(name, "") for name in BARRED}
         attributes = {name: value for name, value in attributes.items() if name not in told}
         opted_out_at = _time(told["opted_out_at"])
-        reason = told["opt_out_reason"] or "imported" if opted_out_at else None
+        reason = (told["opt_out_reason"] or "imported") if opted_out_at else ""
         barred = (opted_out_at, reason, _time(told["blocked_at"]))
     if attributes and not all(attributes.values()):
         attributes = {name: value for name, value in attributes.items() if value}
@@ -282,23 +330,23 @@ def _staged(contact: Contact) -> tuple[str | int | None, ...]:
         phone,
         int(phone[1:]),
         phone_hash(phone),
-        contact.first_name or None,
-        contact.last_name or None,
-        contact.name or None,
-        contact.email or None,
-        contact.company or None,
-        contact.language or None,
-        contact.timezone or None,
+        contact.first_name,
+        contact.last_name,
+        contact.name,
+        contact.email,
+        contact.company,
+        contact.language or "",
+        contact.timezone or "",
         _compact(attributes) if attributes else "{}",
         _compact(contact.tags) if contact.tags else "[]",
         *barred,
     )
 
 
-def _time(value: str) -> str | None:
+def _time(value: str) -> str:
     """A time of ours as it is; anything else that says so, from a time before all others."""
     if not value:
-        return None
+        return ""
     try:
         return text(parse(value))
     except ValueError:
