@@ -24,7 +24,7 @@ from wabcast.providers.sandbox import SandboxProvider
 from wabcast.providers.sandbox_app import Sandbox
 from wabcast.providers.sandbox_knobs import Knobs
 from wabcast.providers.sandbox_templates import TEMPLATES
-from wabcast.store import accounts, imports, ledger, reports, templates
+from wabcast.store import accounts, imports, ledger, readiness, templates
 from wabcast.store.accounts import Account
 
 AT = "2026-11-05T10:00:00.000Z"
@@ -172,7 +172,7 @@ async def test_two_thousand_with_an_image_are_one_upload(
     content.check(loaded)
     loaded = await content.upload_all(loaded, provider, db, clock)
     say = content.renderer(loaded)
-    assert not reports.unsayable(db, made, say)
+    assert not readiness.unsayable(db, made, say)
     sent, after = 0, ("", 0)
     while page := ledger.due(db, made.number, now="9999", after=after, limit=500):
         for due in page:

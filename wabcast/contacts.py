@@ -302,30 +302,29 @@ def _clean(value: str) -> str:
     return value.replace("\r\n", "\n").replace("\r", "\n").translate(_KEEP_NEWLINES).strip()
 
 
+BUILT_IN = {
+    "firstName": "first_name",
+    "first_name": "first_name",
+    "lastName": "last_name",
+    "last_name": "last_name",
+    **{name: name for name in ("name", "phone", "email", "company", "language", "timezone")},
+}
+"""What a template calls the fields of a contact."""
+
+
 def variables(contact: Contact) -> dict[str, str]:
     """What a template sees of a contact; what is empty is absent, so that a hole is noticed.
 
     Built-in names first, in camelCase and snake_case; then every attribute by its own name and
     by one that can stand in a template ("Loyalty Points" is also Loyalty_Points).
     """
-    built_in = {
-        "firstName": contact.first_name,
-        "first_name": contact.first_name,
-        "lastName": contact.last_name,
-        "last_name": contact.last_name,
-        "name": contact.name,
-        "phone": contact.phone,
-        "email": contact.email,
-        "company": contact.company,
-        "language": contact.language or "",
-        "timezone": contact.timezone or "",
-    }
-    found = {name: value for name, value in built_in.items() if value}
-    attributes = {n: v for n, v in contact.attributes.items() if v and n not in built_in}
+    told = ((name, getattr(contact, column)) for name, column in BUILT_IN.items())
+    found = {name: value for name, value in told if value}
+    attributes = {n: v for n, v in contact.attributes.items() if v and n not in BUILT_IN}
     found.update(attributes)
     for name, value in attributes.items():
         safe = identifier(name)
-        if safe and safe not in built_in:
+        if safe and safe not in BUILT_IN:
             found.setdefault(safe, value)
     return found
 

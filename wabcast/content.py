@@ -8,12 +8,13 @@ on this machine to anybody.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from wabcast import languages, media, message, saying, template, uploads, whatsapp_template
 from wabcast.clock import Clock, text
+from wabcast.contacts import BUILT_IN, Contact, variables
 from wabcast.errors import BadContent, NotFound, WabcastError
 from wabcast.saying import Loaded, speaker
 from wabcast.store import accounts, contacts, templates
@@ -241,8 +242,6 @@ def say_to(db: Connection, loaded: Loaded, phone: str) -> Mapping[str, Any]:
 
 def variables_for(db: Connection, phone: str) -> Mapping[str, str]:
     """What a template may say of a number (E.164); of one that is nobody's, just the number."""
-    from wabcast.contacts import Contact, variables
-
     try:
         person = contacts.get(db, phone)
     except NotFound:
@@ -252,22 +251,43 @@ def variables_for(db: Connection, phone: str) -> Mapping[str, str]:
 
 def variables_of(person: Row | Mapping[str, Any]) -> Mapping[str, str]:
     """What a template may say of a person: a row with the columns of `contacts`."""
-    from wabcast.contacts import Contact, variables
+    return _Said(person)
 
-    attributes = person["attributes"]
-    return variables(
-        Contact(
-            phone=person["phone"],
-            first_name=person["first_name"],
-            last_name=person["last_name"],
-            name=person["name"],
-            email=person["email"],
-            company=person["company"],
-            language=person["language"],
-            timezone=person["timezone"],
-            attributes=json.loads(attributes) if attributes != "{}" else {},
-        )
-    )
+
+class _Said(Mapping[str, str]):
+    """`contacts.variables` of a row, a name at a time: most templates ask for one or two."""
+
+    __slots__ = ("_attributes", "_person", "_whole")
+
+    def __init__(self, person: Row | Mapping[str, Any]) -> None:
+        self._person = person
+        self._attributes: dict[str, str] | None = None
+        self._whole: dict[str, str] | None = None
+
+    def get(self, name: str, default: Any = None) -> Any:
+        column = BUILT_IN.get(name)
+        if column is not None:
+            return self._person[column] or default
+        if self._attributes is None:
+            told = self._person["attributes"]
+            self._attributes = json.loads(told) if told != "{}" else {}
+        return self._attributes.get(name) or self._all().get(name, default)
+
+    def _all(self) -> dict[str, str]:
+        if self._whole is None:
+            person, attributes = self._person, json.loads(self._person["attributes"])
+            named = {column: person[column] for column in set(BUILT_IN.values())}
+            self._whole = variables(Contact(**named, attributes=attributes))
+        return self._whole
+
+    def __getitem__(self, name: str) -> str:
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
 
 
 def _file(said: str, where: str, variables: Mapping[str, str]) -> str:

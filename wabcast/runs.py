@@ -23,7 +23,16 @@ from wabcast.gate import AccountGate
 from wabcast.ledger import SqliteLedger
 from wabcast.pacing import Rate
 from wabcast.recorder import Recorder
-from wabcast.store import accounts, campaigns, copies, database, ledger, reach, reports
+from wabcast.store import (
+    accounts,
+    campaigns,
+    copies,
+    database,
+    ledger,
+    reach,
+    readiness,
+    reports,
+)
 
 if TYPE_CHECKING:
     from wabcast.providers.base import Health, Provider
@@ -159,7 +168,7 @@ class Session:
             raise BadContent("; ".join(lost), hint="nothing was sent; mend the link and try again")
         # In a thread: other campaigns of this process go on meanwhile.
         problems = await asyncio.to_thread(
-            reports.unsayable, db, campaign, content.renderer(loaded)
+            readiness.unsayable, db, campaign, content.renderer(loaded)
         )
         if problems and campaign.missing == "refuse":
             raise problems.refusal(campaign.name)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Ran
+
+from wabcast import aside
+from wabcast.cli import campaign_check
 
 Cli = Callable[..., Ran]
 
@@ -162,3 +166,17 @@ def test_an_unknown_name_tells_a_near_one(shop: Cli) -> None:
     assert ran.code == 10
     assert ran.error["code"] == "not_found"
     assert "spring" in ran.error["hint"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a fork is trusted on Linux alone")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_large_campaign_is_checked_in_parts_with_the_same_result(
+    shop: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(shop, "spring", "--text", "Hi {{ firstName }}", "--all")
+    whole = shop("campaign", "check", "spring", "--json")
+    monkeypatch.setattr(campaign_check, "MANY", 1)
+    monkeypatch.setattr(aside, "cores", lambda: 3)
+    parts = shop("campaign", "check", "spring", "--json")
+    assert (parts.code, parts.json["problem_count"]) == (5, 1)
+    assert parts.json == whole.json

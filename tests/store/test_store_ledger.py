@@ -374,7 +374,8 @@ MARKS: dict[str, Any] = dict.fromkeys(
     1,
 ) | {"intents": '[[1, "{}"]]', "outcomes": '[[1, 1, "x", ""]]'}
 HOT = {
-    "due": (ledger.DUE, "campaign_messages_due"),
+    "due": (ledger.DUE, "campaign_messages_due (campaign_id=? AND due_at=? AND id>?)"),
+    "due later": (ledger.DUE_LATER, "campaign_messages_due"),
     "next due": (ledger.NEXT_DUE, "campaign_messages_due"),
     "intend": (marks.INTEND, "INTEGER PRIMARY KEY"),
     "mark slot": (marks.MARK_SLOT, "INTEGER PRIMARY KEY"),

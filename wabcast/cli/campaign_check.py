@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,11 +18,18 @@ from wabcast.errors import Exit, Refused, UsageError
 
 if TYPE_CHECKING:
     from wabcast.campaign import Campaign
+    from wabcast.content import Loaded
     from wabcast.delivery import Verdict
     from wabcast.providers.base import Health
     from wabcast.store.accounts import Account
     from wabcast.store.database import Connection
-    from wabcast.store.reports import Problems
+    from wabcast.store.readiness import Key, Problems
+
+Page = tuple[int, int, dict[str, int], list[tuple[str, str]]]
+"""The fields of `Problems`, as they go through a pipe."""
+
+MANY = 20_000
+"""Pending messages: so many are worth a process for each core."""
 
 
 @app.verb("check", json=True, examples="wabcast campaign check spring && echo ready")
@@ -30,13 +40,17 @@ def check(name: Name) -> Exit:
 
 def report_readiness(name: str) -> Exit:
     """Say whether a campaign could start now, how long it would take, and what binds."""
+    from wabcast.aside import cores
     from wabcast.cli.loop import run_loop
-    from wabcast.store import accounts, campaigns
+    from wabcast.store import accounts, campaigns, readiness
 
     with output.open_store() as db:
         campaign = campaigns.get(db, name)
         account = accounts.get(db, campaign.account)
-        found = run_loop(_look(db, campaign, account))
+        loaded, found = run_loop(_look(db, campaign, account))
+        parts = readiness.shares(db, campaign, cores() if campaign.pending > MANY else 1)
+    if not found.content:
+        found.people = _everybody(campaign, loaded, parts)
     seconds, binds = limits(campaign, account)
     told = {
         "name": campaign.name,
@@ -64,7 +78,7 @@ def report_readiness(name: str) -> Exit:
     return Exit.DONE if found.ready else Exit.REFUSED
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Found:
     """What stands in the way: for everybody (`content`), for some people, of the account."""
 
@@ -81,32 +95,61 @@ class _Found:
         return told and not (self.people and self.refuses)
 
 
-async def _look(db: Connection, campaign: Campaign, account: Account) -> _Found:
+async def _look(db: Connection, campaign: Campaign, account: Account) -> tuple[Loaded, _Found]:
+    """All but the people; and what is to be said to them."""
     from wabcast import content, wiring
     from wabcast.campaign import FINISHED
     from wabcast.clock import Clock
-    from wabcast.store import reports
+    from wabcast.store import readiness
 
     provider = wiring.provider_for(account)
     try:
         loaded = await content.refresh(db, campaign, provider, Clock())
         wrong = content.problems(loaded)
         wrong += await content.unreachable(loaded, provider)
-        people = reports.Problems()
-        if not wrong:
-            with output.progress("checking", campaign.pending) as bar:
-                say = content.renderer(loaded)
-                people = reports.unsayable(db, campaign, say, tick=bar.advance)
-        return _Found(
+        return loaded, _Found(
             startable=campaign.status not in FINISHED,
             refuses=campaign.missing == "refuse",
             content=wrong,
             warnings=content.warnings(db, loaded),
-            people=people,
+            people=readiness.Problems(),
             health=await provider.check(),
         )
     finally:
         await provider.aclose()
+
+
+def _everybody(campaign: Campaign, loaded: Loaded, parts: Sequence[tuple[Key, Key]]) -> Problems:
+    """Render every pending message, each part in a process of its own where there are several."""
+    from wabcast.aside import ahead
+    from wabcast.store.readiness import Problems
+
+    found = [Problems() for _ in parts]
+    with ExitStack() as children:
+        pages = [_pages(campaign, loaded, part) for part in parts]
+        if len(pages) > 1:
+            pages = [children.enter_context(ahead(page)) for page in pages]
+        with output.progress("checking", campaign.pending) as bar:
+            for turn in zip_longest(*pages):
+                for problems, page in zip(found, turn, strict=True):
+                    if page is not None:
+                        checked, count, reasons, examples = page
+                        problems.add(Problems(checked, count, Counter(reasons), examples))
+                        bar.advance(checked)
+    whole = Problems()
+    for problems in found:
+        whole.add(problems)
+    return whole
+
+
+def _pages(campaign: Campaign, loaded: Loaded, part: tuple[Key, Key]) -> Iterator[Page]:
+    from wabcast import content
+    from wabcast.store import readiness
+
+    with output.open_store() as db:
+        say = content.renderer(loaded)
+        for page in readiness.judged(db, campaign, say, after=part[0], until=part[1]):
+            yield page.checked, page.count, dict(page.reasons), page.examples
 
 
 def _print(campaign: Campaign, account: Account, found: _Found) -> None:

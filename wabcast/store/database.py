@@ -148,7 +148,7 @@ def _open(path: Path, busy_seconds: float) -> Connection:
         db.execute("pragma secure_delete = fast")  # who is removed is gone from the pages too
         _write_ahead(db, busy_seconds)
         db.execute("pragma synchronous = full")
-        db.execute("pragma cache_size = -16000")
+        db.execute("pragma cache_size = -4000")
     except sqlite.DatabaseError as exc:
         if is_damaged(exc):
             raise

@@ -1,4 +1,4 @@
-"""What can be read out of the ledger: who cannot be told, who got it, what failed and why.
+"""What can be read out of the ledger: who got it, what failed and why, how it went.
 
 Reads only. What must not break: a look is of one moment, however many statements it takes, and
 its memory does not grow with the campaign. SQLite would sort for a `group by`, in memory where
@@ -9,23 +9,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from wabcast import events as words
 from wabcast import metrics
 from wabcast.clock import SECOND, text
-from wabcast.delivery import Unsayable
-from wabcast.errors import Refused
 from wabcast.store import campaigns, events
 
 if TYPE_CHECKING:
     from wabcast.campaign import Campaign
     from wabcast.store.database import Connection, Row
-    from wabcast.store.ledger import Due
 
 FAULTS = """
 select c.messages_failed + c.in_doubt
@@ -129,9 +125,6 @@ select content from campaign_messages
 """
 
 PAGE = 2000
-SHOWN = 20
-"""So many rows a refusal names."""
-
 BUCKETS = 60
 """Steps of time in a chart; one or two more where the first is not full."""
 
@@ -146,61 +139,6 @@ OTHERS = "for other reasons"
 
 STORY = 60
 """Events of a campaign that its report tells."""
-
-
-@dataclass(slots=True)
-class Problems:
-    """Who cannot be told, and why; truthy where there is anybody."""
-
-    checked: int = 0
-    count: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
-    examples: list[tuple[str, str]] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return self.count > 0
-
-    def note(self, phone: str, reason: str) -> None:
-        self.count += 1
-        if len(self.reasons) < 1000 or reason in self.reasons:
-            self.reasons[reason] += 1
-        if len(self.examples) < SHOWN:
-            self.examples.append((phone, reason))
-
-    def refusal(self, name: str) -> Refused:
-        told = "; ".join(f"{phone}: {reason}" for phone, reason in self.examples[:5])
-        more = f"; and {self.count - 5} more" if self.count > 5 else ""
-        return Refused(
-            f"{self.count} of {self.checked} recipients of {name} cannot be told: {told}{more}",
-            hint='say {{ firstName | default("there") }} in the message, give --var NAME=VALUE, '
-            f"or skip them: wabcast campaign edit '{name}' --missing skip",
-        )
-
-
-def unsayable(
-    db: Connection,
-    campaign: Campaign,
-    say: Callable[[Due], Any],
-    *,
-    tick: Callable[[int], None] = lambda _count: None,
-) -> Problems:
-    """Render every pending message and keep none: who lacks what."""
-    from wabcast.store import ledger
-
-    problems = Problems()
-    after = ("", 0)
-    while page := ledger.due(db, campaign.number, now="9999", after=after, limit=PAGE):
-        for message in page:
-            problems.checked += 1
-            if message.barred:
-                continue
-            try:
-                say(message)
-            except Unsayable as exc:
-                problems.note(message.phone, exc.reason)
-        after = (page[-1].due_at, page[-1].id)
-        tick(len(page))
-    return problems
 
 
 def faults(db: Connection, campaign: Campaign) -> int:

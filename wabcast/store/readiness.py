@@ -1,0 +1,135 @@
+"""Whether everybody who is owed a message can be told it: all are rendered, none is kept.
+
+Reads only. What must not break: memory and the time for each do not grow with the campaign.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from wabcast.delivery import Unsayable
+from wabcast.errors import Refused
+from wabcast.store import ledger
+
+if TYPE_CHECKING:
+    from wabcast.campaign import Campaign
+    from wabcast.store.database import Connection
+    from wabcast.store.ledger import Due
+
+CUT = """
+select due_at, id from campaign_messages where campaign_id = :number and status = 'pending'
+ order by due_at, id limit 1 offset :before
+"""
+
+Key = tuple[str, int]
+"""Where a pending message stands in its campaign: when it is due, and its id."""
+
+FIRST: Key = ("", 0)
+LAST: Key = ("~", 0)
+
+PAGE = 2000
+
+SHOWN = 20
+"""So many rows a refusal names."""
+
+WORDINGS = 1000
+"""Reasons that are told apart."""
+
+
+@dataclass(slots=True)
+class Problems:
+    """Who cannot be told, and why; truthy where there is anybody."""
+
+    checked: int = 0
+    count: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    examples: list[tuple[str, str]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return self.count > 0
+
+    def note(self, phone: str, reason: str) -> None:
+        self.count += 1
+        if len(self.reasons) < WORDINGS or reason in self.reasons:
+            self.reasons[reason] += 1
+        if len(self.examples) < SHOWN:
+            self.examples.append((phone, reason))
+
+    def add(self, more: Problems) -> None:
+        """Those of further recipients, looked at after these."""
+        self.checked += more.checked
+        self.count += more.count
+        for reason, people in more.reasons.items():
+            if len(self.reasons) < WORDINGS or reason in self.reasons:
+                self.reasons[reason] += people
+        self.examples += more.examples[: SHOWN - len(self.examples)]
+
+    def refusal(self, name: str) -> Refused:
+        told = "; ".join(f"{phone}: {reason}" for phone, reason in self.examples[:5])
+        more = f"; and {self.count - 5} more" if self.count > 5 else ""
+        return Refused(
+            f"{self.count} of {self.checked} recipients of {name} cannot be told: {told}{more}",
+            hint='say {{ firstName | default("there") }} in the message, give --var NAME=VALUE, '
+            f"or skip them: wabcast campaign edit '{name}' --missing skip",
+        )
+
+
+def unsayable(
+    db: Connection,
+    campaign: Campaign,
+    say: Callable[[Due], Any],
+    *,
+    tick: Callable[[int], None] = lambda _count: None,
+) -> Problems:
+    """Render every pending message and keep none: who lacks what."""
+    problems = Problems()
+    for page in judged(db, campaign, say):
+        problems.add(page)
+        tick(page.checked)
+    return problems
+
+
+def judged(
+    db: Connection,
+    campaign: Campaign,
+    say: Callable[[Due], Any],
+    *,
+    after: Key = FIRST,
+    until: Key = LAST,
+) -> Iterator[Problems]:
+    """The same a page at a time, of the messages whose key is after `after` and up to `until`."""
+    while page := ledger.due(db, campaign.number, now="9999", after=after, limit=PAGE):
+        problems = Problems()
+        for message in page:
+            after = (message.due_at, message.id)
+            if after > until:
+                break
+            problems.checked += 1
+            if message.barred:
+                continue
+            try:
+                say(message)
+            except Unsayable as exc:
+                problems.note(message.phone, exc.reason)
+        yield problems
+        if after >= until:
+            return
+
+
+def shares(db: Connection, campaign: Campaign, count: int) -> list[tuple[Key, Key]]:
+    """What is pending, in at most `count` parts of about the same size, for `judged`."""
+    size = max(1, -(-campaign.pending // count))
+    cuts = [
+        (row["due_at"], row["id"])
+        for part in range(1, count)
+        if (
+            row := db.execute(
+                CUT, {"number": campaign.number, "before": part * size - 1}
+            ).fetchone()
+        )
+    ]
+    return list(itertools.pairwise((FIRST, *cuts, LAST)))
