@@ -69,6 +69,7 @@ def begin(given: Mapping[str, Any]) -> None:
     """Settle the options when a verb has been found; `given` is Typer's own memory."""
     global _options  # noqa: PLW0603  # one command line a process
     from wabcast import config, stops
+    from wabcast.cli import logs
 
     stops.begin()
 
@@ -79,7 +80,7 @@ def begin(given: Mapping[str, Any]) -> None:
         verbose=bool(given.get("wabcast.verbose")),
         timezone=given.get("wabcast.timezone"),
     )
-    _set_up_logging(verbose=_options.verbose)
+    logs.set_up(verbose=_options.verbose, safe=safe)
 
 
 def options() -> Options:
@@ -374,29 +375,3 @@ def _draw(
     for row in rows:
         drawn.add_row(*(Text(_cell(value)) for value in row))
     Console(file=sys.stdout, markup=False, highlight=False, emoji=False).print(drawn)
-
-
-def _set_up_logging(*, verbose: bool) -> None:
-    import logging
-
-    class Hiding(logging.Formatter):
-        def format(self, entry: logging.LogRecord) -> str:
-            return "\n".join(safe(part) for part in super().format(entry).split("\n"))
-
-        def formatException(self, info: Any) -> str:  # noqa: N802  # the library's name
-            """A traceback is for who asked; else what went wrong, in a line."""
-            return super().formatException(info) if verbose else f"{info[0].__name__}: {info[1]}"
-
-    to_stderr = logging.StreamHandler()
-    if not verbose:
-        to_stderr.setLevel(logging.ERROR)  # of ours, a server's; libraries log tracebacks
-        to_stderr.setFormatter(Hiding("error: %(message)s"))
-        logging.getLogger().addHandler(logging.NullHandler())
-        logging.getLogger("wabcast").handlers[:] = [to_stderr]
-        return
-    to_stderr.setFormatter(Hiding("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.getLogger("wabcast").handlers[:] = []
-    logging.getLogger().handlers[:] = [to_stderr]
-    logging.getLogger("wabcast").setLevel(logging.DEBUG)
-    for name in ("httpx", "httpcore", "aiohttp", "asyncio"):
-        logging.getLogger(name).setLevel(logging.WARNING)

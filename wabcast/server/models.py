@@ -384,21 +384,4 @@ class AccountTold(BaseModel):
     updated_at: str
 
 
-class EventTold(Told):
-    id: int
-    at: str
-    event: str
-    campaignId: str | None  # noqa: N815  # the seed's word
-    data: dict[str, Any]
-    actor: str | None = None
-
-
-class EventPage(BaseModel):
-    """`next` is the `since` of the page that follows; `whole`: there is nothing more now."""
-
-    items: list[EventTold]
-    next: int
-    whole: bool
-
-
 Changed.model_rebuild()

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from wabcast.clock import SECOND
@@ -19,7 +20,7 @@ from wabcast.errors import UsageError
 from wabcast.events import matching
 from wabcast.server.app import House
 from wabcast.server.desk import Desk, may
-from wabcast.server.models import Answer, EventPage, EventTold
+from wabcast.server.models import Answer, Told
 from wabcast.server.problems import Problem
 from wabcast.store import events
 
@@ -43,6 +44,23 @@ STREAM: dict[int | str, dict[str, Any]] = {
         "description": "`id`, `event` and `data` (JSON) of each; a comment every 15 s",
     }
 }
+
+
+class EventTold(Told):
+    id: int
+    at: str
+    event: str
+    campaignId: str | None  # noqa: N815  # the seed's word
+    data: dict[str, Any]
+    actor: str | None = None
+
+
+class EventPage(BaseModel):
+    """`next` is the `since` of the page that follows; `whole`: there is nothing more now."""
+
+    items: list[EventTold]
+    next: int
+    whole: bool
 
 
 @router.get("", summary="Oldest first, after `since`")
