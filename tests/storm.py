@@ -24,6 +24,25 @@ from wabcast.clock import SECOND, Clock
 
 WABCAST = str(Path(sys.executable).with_name("wabcast"))
 
+NOTED = """
+import os, sys
+from wabcast import console
+from wabcast.gate import Gate
+
+log = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+leave = Gate.leave
+
+async def noted(self, ticket):
+    at = await leave(self, ticket)
+    os.write(log, b"%d %d\\n" % (os.getpid(), at))
+    return at
+
+Gate.leave = noted
+sys.argv = ["wabcast", *sys.argv[2:]]
+sys.exit(console.main())
+"""
+"""The command itself, which also notes when its messages leave: by a clock that all share."""
+
 
 @dataclass(slots=True)
 class Field:
@@ -49,10 +68,13 @@ class Field:
             assert done.returncode == code, f"{args}: exit {done.returncode}: {done.stderr}"
         return done.stdout
 
-    def spawn(self, *args: str, failpoint: str = "") -> subprocess.Popen[str]:
+    def spawn(self, *args: str, failpoint: str = "", note: bool = False) -> subprocess.Popen[str]:
+        """Begin a command; with `note` its releases are in `left` too."""
+        log = str(self.home / "left")
+        command = [sys.executable, "-c", NOTED, log] if note else [WABCAST]
         env = self.env | ({"WABCAST_FAILPOINT": failpoint} if failpoint else {})
         process = subprocess.Popen(
-            [WABCAST, *args],
+            [*command, *args],
             env=env,
             cwd=self.home,
             stdin=subprocess.DEVNULL,
@@ -71,6 +93,11 @@ class Field:
         """Every request that WhatsApp saw, oldest first."""
         with urllib.request.urlopen(f"{self.url}/_sandbox/log") as log:  # noqa: S310  # loopback
             return [json.loads(line) for line in log]
+
+    def left(self) -> list[tuple[int, int]]:
+        """Which process let a message go, and when (microseconds)."""
+        lines = (self.home / "left").read_text().splitlines()
+        return [(int(pid), int(at)) for pid, at in map(str.split, lines)]
 
     def until(self, process: subprocess.Popen[str], requests: int) -> None:
         """Wait until WhatsApp has seen so many."""

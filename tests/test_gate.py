@@ -199,6 +199,27 @@ def test_two_campaigns_of_a_process_share_the_account(db: Connection, make: Make
     assert road.use("80/s", 10) >= 0.97
 
 
+def test_two_processes_one_of_them_killed_and_resumed_use_the_rate(
+    db: Connection, make: Make
+) -> None:
+    """What its slots cost that nobody uses, and the room left where they change hands, counted."""
+    road = Road(db, make, account="60/s")
+
+    async def resumed() -> None:
+        await road.drive(road.gate(account=road.account_gate("second")), 7)
+        await asyncio.sleep(0.7)  # it leaves what it had in hand, and another process begins
+        await road.drive(road.gate(account=road.account_gate("again")), 12.3)
+
+    async def both() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(road.drive(road.gate(account=road.account_gate("first")), 20))
+            group.create_task(resumed())
+
+    travel(both())
+    assert busiest(road.left, SECOND) <= 60
+    assert road.use("60/s", 20) >= 0.92
+
+
 def test_a_stall_is_not_followed_by_a_clump(db: Connection, make: Make) -> None:
     """A disk that stops for a second and a half, now and then."""
     for rate in ("20/m", "80/s", "500/s"):

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from storm import WABCAST, field_of
+from storm import WABCAST, Field, field_of
+
+from wabcast.clock import Clock
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -193,41 +195,84 @@ def test_a_run_that_lost_its_campaign_writes_and_sends_nothing(tmp_path: Path) -
         assert json.loads(place.run("campaign", "audit", "storm", "--json"))["ok"]
 
 
+def share_an_account(place: Field, people: int) -> tuple[int, list[float], list[float]]:
+    """Two processes at 60/s together, one of them killed in the middle and resumed: the process
+    that was killed, when messages left, and when they arrived, in seconds."""
+    place.campaign(people, "--rate", "max")
+    place.run("account", "edit", "shop", "--rate", "60/s")
+    place.run("campaign", "duplicate", "storm", "--name", "second")
+    first = place.spawn("campaign", "start", "storm", "--quiet", note=True)
+    second = place.spawn("campaign", "start", "second", "--quiet", note=True)
+    place.until(first, people // 2)
+    second.kill()
+    second.wait()
+    again = place.spawn("campaign", "resume", "second", "--quiet", "--yes", note=True)
+    assert first.wait(timeout=120) == 0
+    assert again.wait(timeout=120) in (0, 3)
+    left = place.left()
+    assert len({pid for pid, _ in left}) == 3
+    told = [place.show(name) for name in ("storm", "second")]
+    assert sum(each["messages_sent"] + each["in_doubt"] for each in told) == 2 * people
+    return second.pid, [at / 1e6 for _, at in left], [_seconds(entry) for entry in place.seen()]
+
+
 def test_two_campaigns_on_one_account_share_its_rate(tmp_path: Path) -> None:
-    """60/s for both, one of them killed in the middle and resumed."""
+    """Where messages leave the law is exact, however busy the machine."""
     with field_of(tmp_path) as place:
-        place.campaign(480, "--rate", "max")
-        place.run("account", "edit", "shop", "--rate", "60/s")
-        place.run("campaign", "duplicate", "storm", "--name", "second")
-        for name in ("storm", "second"):
-            place.run("campaign", "edit", name, "--rate", "max")
-        first = place.spawn("campaign", "start", "storm", "--quiet")
-        second = place.spawn("campaign", "start", "second", "--quiet")
-        place.until(first, 200)
-        second.kill()
-        second.wait()
-        again = place.spawn("campaign", "resume", "second", "--quiet", "--yes")
-        assert first.wait(timeout=120) == 0
-        assert again.wait(timeout=120) in (0, 3)
-        moments = [_seconds(entry) for entry in place.seen()]
-        assert busiest(moments, 1.0) <= 63  # 5 % for the way from our clock to theirs, when busy
-        share = (len(moments) - 1) / (max(moments) - min(moments)) / 60
-        assert share >= 0.85  # 0.94 was measured on a machine with nothing else to do
+        killed, left, _ = share_an_account(place, 200)
+        assert busiest(left, 1.0) <= 60
+        before = [pid for pid, _ in place.left()]
+        before = before[: len(before) - before[::-1].index(killed)]
+        assert min(Counter(before[len(before) // 2 :]).values()) > len(before) // 20, "a share for each"
 
 
-def test_a_minute_rate_holds_across_restarts(tmp_path: Path) -> None:
-    """30 a minute, and a run killed again and again: one every two seconds, whoever sends."""
+@pytest.mark.slow
+def test_two_campaigns_on_one_account_use_its_rate(tmp_path: Path) -> None:
+    """At least 92 % of it, and at most 2 % too many where they arrive: this depends on what else
+    the machine has to do, so the best of three counts."""
+    told = []
+    for attempt in range(3):
+        (home := tmp_path / str(attempt)).mkdir()
+        with field_of(home) as place:
+            _, left, arrived = share_an_account(place, 900)
+        assert busiest(left, 1.0) <= 60
+        used = (len(left) - 1) / (max(left) - min(left)) / 60
+        if used >= 0.92 and busiest(arrived, 1.0) <= 61:
+            return
+        told.append(f"{used:.3f} used, {busiest(arrived, 1.0)} arrived in a second")
+    pytest.fail("; ".join(told))
+
+
+def test_a_minute_rate_holds_across_five_restarts(tmp_path: Path) -> None:
+    """40 a minute: one every one and a half seconds, whoever sends, at most 250 ms late."""
     with field_of(tmp_path) as place:
-        place.campaign(12, "--rate", "60/m")
-        for _ in range(3):
-            process = place.spawn("campaign", "start", "storm", "--quiet")
-            time.sleep(2.5)
+        place.campaign(12, "--rate", "40/m")
+        for _ in range(5):
+            seen = len(place.seen())
+            process = place.spawn("campaign", "start", "storm", "--quiet", note=True)
+            place.until(process, seen + 1)
             process.kill()
             process.wait()
-        place.run("campaign", "start", "storm", "--quiet", code=None)
-        moments = sorted(_seconds(entry) for entry in place.seen())
+        moments = [at / 1e6 for _, at in place.left()]
         gaps = [after - before for before, after in itertools.pairwise(moments)]
-        assert min(gaps) > 0.9, gaps
+        assert len(moments) >= 5
+        assert min(gaps) >= 1.25, gaps
+
+
+@pytest.mark.slow
+def test_no_minute_has_more_than_its_rate_across_five_restarts(tmp_path: Path) -> None:
+    chance = Clock(3).random
+    with field_of(tmp_path) as place:
+        place.campaign(60, "--rate", "20/m")
+        for _ in range(5):
+            process = place.spawn("campaign", "start", "storm", "--quiet", note=True)
+            time.sleep(10 + 15 * chance.random())
+            process.kill()
+            process.wait()
+        left = [at / 1e6 for _, at in place.left()]
+        assert len(left) > 20
+        assert busiest(left, 60.0) <= 20
+        assert busiest([_seconds(entry) for entry in place.seen()], 60.0) <= 20
 
 
 @pytest.mark.parametrize("seconds", [5])
