@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from wabcast.clock import SECOND, Clock
 
@@ -51,6 +52,7 @@ class Field:
     home: Path
     url: str
     env: dict[str, str]
+    played: subprocess.Popen[str]
     concurrency: int = 10
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
 
@@ -94,6 +96,25 @@ class Field:
         with urllib.request.urlopen(f"{self.url}/_sandbox/log") as log:  # noqa: S310  # loopback
             return [json.loads(line) for line in log]
 
+    def turn(self, **knobs: Any) -> None:
+        """Have WhatsApp behave otherwise from now on."""
+        request = urllib.request.Request(  # noqa: S310  # loopback
+            f"{self.url}/_sandbox/knobs", data=json.dumps(knobs).encode(), method="POST"
+        )
+        with urllib.request.urlopen(request) as answer:  # noqa: S310  # loopback
+            assert answer.status == 200
+
+    def fall(self) -> None:
+        """WhatsApp is gone, with whatever was on the wire; nobody listens at its address."""
+        self.played.kill()
+        self.played.communicate()
+
+    def rise(self) -> None:
+        """It is back, and remembers nothing."""
+        port = urlsplit(self.url).port
+        assert port is not None
+        self.played, self.url = _play(self.env, port)
+
     def left(self) -> list[tuple[int, int]]:
         """Which process let a message go, and when (microseconds)."""
         lines = (self.home / "left").read_text().splitlines()
@@ -135,24 +156,29 @@ def field_of(home: Path, *sandbox: str) -> Iterator[Field]:
         "WABCAST_DB": str(home / "wabcast.db"),
         "WABCAST_TEST_TOKEN": "a-token-of-the-storm",
     }
-    played = subprocess.Popen(
-        [WABCAST, "sandbox", "serve", "--port", "0", *sandbox],
-        env=env,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert played.stdout is not None
-    storm = Field(home, played.stdout.readline().strip(), env)
+    played, url = _play(env, 0, *sandbox)
+    storm = Field(home, url, env, played)
     try:
         yield storm
     finally:
-        for process in [*storm.processes, played]:
+        for process in [*storm.processes, storm.played]:
             if process.poll() is None:
                 process.kill()
             process.wait()
             for stream in (process.stdout, process.stderr):
                 if stream is not None:
                     stream.close()
+
+
+def _play(env: dict[str, str], port: int, *sandbox: str) -> tuple[subprocess.Popen[str], str]:
+    played = subprocess.Popen(
+        [WABCAST, "sandbox", "serve", "--port", str(port), *sandbox],
+        env=env,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert played.stdout is not None
+    return played, played.stdout.readline().strip()
 
 
 def storm(
@@ -224,6 +250,7 @@ def judge(place: Field, *, kills: int, name: str = "storm") -> Judgement:
     assert left == len(doubtful - arrived), f"{left} in doubt, {len(doubtful - arrived)} expected"
     told = json.loads(place.run("campaign", "audit", name, "--json"))
     assert told == {"ok": True, "findings": []}, told
+    place.run("db", "check")
     return Judgement(
         people=len(rows),
         kills=kills,

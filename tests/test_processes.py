@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 import signal
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -100,6 +103,56 @@ def test_pause_and_resume_again_and_again(tmp_path: Path) -> None:
         assert json.loads(place.run("campaign", "audit", "storm", "--json"))["ok"]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_pause_and_resume_two_hundred_times_at_random(tmp_path: Path) -> None:
+    """Each pause is one of: another terminal's, a signal, before it has begun, in the middle."""
+    chance = Clock(200).random
+    with field_of(tmp_path, "--latency", "5ms") as place:
+        place.campaign(6000, "--rate", "60/s")
+        pauses = 0
+        while pauses < 200 and place.show()["status"] != "completed":
+            verb = "resume" if place.show()["status"] == "paused" else "start"
+            process = place.spawn("campaign", verb, "storm", "--quiet", "--yes")
+            time.sleep(chance.choice([0.2, 0.5, 0.8, 1.1]) + 0.3 * chance.random())
+            if chance.random() < 0.3:
+                process.send_signal(chance.choice([signal.SIGINT, signal.SIGTERM]))
+                process.wait(timeout=20)
+                seen = len(place.seen())
+            else:
+                place.run("campaign", "pause", "storm", code=None)
+                seen = len(place.seen())
+                process.wait(timeout=20)
+            assert process.returncode in (0, 4, 5), process.communicate()[1]
+            assert len(place.seen()) == seen, "something left after the pause"
+            pauses += 1
+        if place.show()["status"] != "completed":
+            place.run("campaign", "edit", "storm", "--rate", "max")
+            place.run("campaign", "resume", "storm", "--quiet", "--yes")
+        sent = Counter(entry["to"] for entry in place.seen())
+        assert (len(sent), set(sent.values())) == (6000, {1})
+        assert place.show()["in_doubt"] == 0
+        assert json.loads(place.run("campaign", "audit", "storm", "--json"))["ok"]
+        place.run("db", "check")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_fifty_times_four_starts_at_once(tmp_path: Path) -> None:
+    with field_of(tmp_path, "--latency", "100ms") as place:
+        place.campaign(4, "--rate", "max")
+        for number in range(50):
+            name = f"race {number}"
+            place.run("campaign", "duplicate", "storm", "--name", name)
+            starts = [place.spawn("campaign", "start", name, "--quiet") for _ in range(4)]
+            codes = sorted(process.wait(timeout=60) for process in starts)
+            # Who comes when it is over is told so: 5. Nobody else ever sends.
+            assert codes[0] == 0
+            assert set(codes[1:]) <= {5, 11}
+        sent = Counter((entry["to"], entry["ref"].split(":")[1]) for entry in place.seen())
+        assert (len(sent), set(sent.values())) == (200, {1})
+
+
 def test_four_starts_at_once_have_one_owner(tmp_path: Path) -> None:
     with field_of(tmp_path, "--latency", "10ms") as place:
         place.campaign(100, "--rate", "50/s")
@@ -107,6 +160,20 @@ def test_four_starts_at_once_have_one_owner(tmp_path: Path) -> None:
         codes = sorted(process.wait(timeout=60) for process in starts)
         assert codes == [0, 11, 11, 11]
         assert len(place.seen()) == 100
+
+
+def test_a_status_line_and_the_view_from_another_process(tmp_path: Path) -> None:
+    with field_of(tmp_path) as place:
+        place.campaign(200, "--rate", "20/s")
+        process = place.spawn("campaign", "start", "storm", "--quiet")
+        place.until(process, 5)
+        watcher = place.spawn("campaign", "watch", "storm")
+        process.send_signal(signal.SIGUSR1)
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("storm: ")
+        place.run("campaign", "pause", "storm")
+        assert process.wait(timeout=20) == 4
+        assert watcher.wait(timeout=20) == 0
 
 
 def test_cancel_skips_the_rest_with_a_reason(tmp_path: Path) -> None:
@@ -174,7 +241,10 @@ def test_the_second_interrupt_leaves_at_once(tmp_path: Path) -> None:
         assert told["in_doubt"] == 10
 
 
-def test_a_run_that_lost_its_campaign_writes_and_sends_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("asleep", [1.5, pytest.param(30, marks=pytest.mark.slow)])
+def test_a_run_that_lost_its_campaign_writes_and_sends_nothing(
+    tmp_path: Path, asleep: float
+) -> None:
     """A lock that somebody deleted: the run id on the row still fences the old owner."""
     with field_of(tmp_path, "--latency", "50ms") as place:
         place.campaign(400, "--rate", "60/s")
@@ -183,7 +253,7 @@ def test_a_run_that_lost_its_campaign_writes_and_sends_nothing(tmp_path: Path) -
         old.send_signal(signal.SIGSTOP)
         shutil.rmtree(tmp_path / "wabcast.db.locks")
         new = place.spawn("campaign", "start", "storm", "--quiet")
-        time.sleep(1.5)
+        time.sleep(asleep)
         old.send_signal(signal.SIGCONT)
         assert old.wait(timeout=20) == 4
         assert new.wait(timeout=60) in (0, 3)
@@ -223,7 +293,9 @@ def test_two_campaigns_on_one_account_share_its_rate(tmp_path: Path) -> None:
         assert busiest(left, 1.0) <= 60
         before = [pid for pid, _ in place.left()]
         before = before[: len(before) - before[::-1].index(killed)]
-        assert min(Counter(before[len(before) // 2 :]).values()) > len(before) // 20, "a share for each"
+        assert min(Counter(before[len(before) // 2 :]).values()) > len(before) // 20, (
+            "a share for each"
+        )
 
 
 @pytest.mark.slow
@@ -275,7 +347,7 @@ def test_no_minute_has_more_than_its_rate_across_five_restarts(tmp_path: Path) -
         assert busiest([_seconds(entry) for entry in place.seen()], 60.0) <= 20
 
 
-@pytest.mark.parametrize("seconds", [5])
+@pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=pytest.mark.slow)])
 def test_a_locked_database_is_waited_for(tmp_path: Path, seconds: int) -> None:
     from pysqlite3 import dbapi2
 
@@ -293,6 +365,36 @@ def test_a_locked_database_is_waited_for(tmp_path: Path, seconds: int) -> None:
         holder.close()
         assert process.wait(timeout=60) == 0
         assert len(place.seen()) == 200
+        place.run("db", "check")
+
+
+def test_a_file_that_is_read_only_lets_nothing_leave(tmp_path: Path) -> None:
+    with field_of(tmp_path) as place:
+        place.campaign(20, "--rate", "max")
+        file = tmp_path / "wabcast.db"
+        with read_only(file):
+            ran = place.spawn("campaign", "start", "storm", "--json")
+            told = ran.communicate()[1]
+            assert ran.returncode == 12, told
+            assert "read-only" in json.loads(told.splitlines()[-1])["error"]["hint"]
+            place.run("campaign", "pause", "storm", code=12)
+            assert place.show()["status"] == "draft"  # one can look
+        assert not place.seen()
+        place.run("db", "check")
+        place.run("campaign", "start", "storm", "--quiet")
+        assert len(place.seen()) == 20
+
+
+@contextmanager
+def read_only(file: Path) -> Iterator[None]:
+    """Take the right to write away: from root only the file system itself can."""
+    how = (["chattr", "+i"], ["chattr", "-i"]) if os.geteuid() == 0 else (["chmod", "a-w"], [])
+    if subprocess.run([*how[0], file], capture_output=True).returncode:
+        pytest.skip("needs a file system that makes a file immutable")
+    try:
+        yield
+    finally:
+        subprocess.run([*(how[1] or ["chmod", "u+w"]), file], check=True)
 
 
 def test_a_full_disk_stops_before_anything_unrecorded_leaves(tmp_path: Path) -> None:

@@ -196,8 +196,7 @@ def _refusal(exc: database.DatabaseError) -> StoreError | None:
         return None
     return StoreError(
         f"the database cannot be written: {exc}",
-        hint="free some space or end the process that holds it, then run the same command "
-        "again: it goes on where it stopped",
+        hint=database.advice(exc),
     )
 
 

@@ -355,8 +355,6 @@ async def carry_all(
 
 def _unwritable(exc: database.DatabaseError) -> WabcastError:
     """The file as it met us outside of the recorder: full, locked, read-only, or damaged."""
-    error = WabcastError if database.is_damaged(exc) else StoreError
-    return error(
-        f"the database cannot be used: {exc}",
-        hint="`wabcast db check` looks at it; then run the same command again: it goes on",
-    )
+    if database.is_damaged(exc):
+        return WabcastError(f"the database is damaged: {exc}", hint="look: wabcast db check")
+    return StoreError(f"the database cannot be used: {exc}", hint=database.advice(exc))

@@ -14,6 +14,8 @@ from wabcast.errors import NotFound, Refused, StoreError
 from wabcast.store import database
 from wabcast.store.database import (
     SCHEMA,
+    OperationalError,
+    advice,
     backup,
     connect,
     connect_read_only,
@@ -159,3 +161,16 @@ def test_fifty_first_starts_at_once_all_succeed(
     assert ended == [("[]\n", "", 0)] * 50
     assert mode(tmp_path / "fresh" / "deep" / "w.db") == 0o600
     assert cli("db", "check", env=env).code == 0
+
+
+@pytest.mark.parametrize(
+    ("told", "what"),
+    [
+        ("attempt to write a readonly database", "right to write"),
+        ("database or disk is full", "free some space"),
+        ("database is locked", "end the process"),
+        ("disk I/O error", "doctor"),
+    ],
+)
+def test_the_advice_fits_what_the_file_said(told: str, what: str) -> None:
+    assert what in advice(OperationalError(told))

@@ -29,8 +29,8 @@ def pause(names: Names, wait: Wait = "30s") -> Exit:
     codes = []
     for name in names:
         with output.open_store() as db:
-            campaign = campaigns.get(db, name)
             try:
+                campaign = campaigns.get(db, name)
                 changed = control.pause(
                     db, output.options().db, campaign, clock=Clock(), wait=patience
                 )

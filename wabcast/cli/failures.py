@@ -51,13 +51,9 @@ def from_machine(exc: Exception) -> WabcastError:
             ),
         )
     if name.startswith(_STORE):
-        return _because(
-            exc,
-            StoreError(
-                f"the database cannot be used: {exc}",
-                hint="check free space and permissions with `wabcast doctor`, then run it again",
-            ),
-        )
+        from wabcast.store.database import advice
+
+        return _because(exc, StoreError(f"the database cannot be used: {exc}", hint=advice(exc)))
     if isinstance(exc, OSError) and exc.strerror:
         return _because(exc, _from_system(exc))
     return _because(

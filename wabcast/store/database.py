@@ -101,6 +101,20 @@ def is_damaged(exc: BaseException) -> bool:
     return name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
 
 
+def advice(exc: BaseException) -> str:
+    """What a person can do about a file that cannot be written."""
+    told = str(exc).lower()
+    if "readonly" in told or "read-only" in told:
+        what = "the file, or its folder, is read-only for you: give yourself the right to write"
+    elif "full" in told:
+        what = "free some space on its disk"
+    elif "locked" in told or "busy" in told:
+        what = "end the process that holds it"
+    else:
+        what = "free some space on its disk, or see what `wabcast doctor` finds"
+    return f"{what}; then run the same command again: it goes on where it stopped"
+
+
 def backup(db: Connection, target: Path, tell: Tell = lambda _done, _total: None) -> None:
     """Copy the live database to `target`, whole or not at all; `tell` hears of the pages.
 

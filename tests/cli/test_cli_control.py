@@ -1,0 +1,97 @@
+"""The exit codes of whoever controls a campaign from another terminal, state by state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Ran
+from make import Make
+
+from wabcast import locks
+from wabcast.campaign import CampaignStatus
+from wabcast.store import campaigns
+
+Cli = Callable[..., Ran]
+
+DONE = ("completed", "failed", "cancelled")
+
+
+@pytest.fixture
+def states(make: Make) -> Make:
+    """A campaign in each state, called by it; the running one's process is gone."""
+    for status in CampaignStatus:
+        make.campaign(status.value, status=status.value, people=1, run_id="a run")
+    return make
+
+
+@pytest.mark.parametrize(
+    ("words", "names", "code"),
+    [
+        (("start",), ("paused", *DONE), 5),
+        (("resume",), ("draft", "scheduled", *DONE), 5),
+        (("pause",), ("paused", "scheduled"), 0),
+        (("pause",), ("draft", *DONE), 5),
+        (("unschedule",), ("draft", "scheduled"), 0),
+        (("unschedule",), ("running", "paused", *DONE), 5),
+        (("schedule", "--at", "+1h"), ("draft", "scheduled"), 0),
+        (("schedule", "--at", "+1h"), ("running", "paused", *DONE), 5),
+        (("cancel",), ("draft", "running", "paused", "scheduled"), 5),
+        (("cancel", "--yes"), ("draft", "paused", "scheduled", "cancelled"), 0),
+        (("cancel", "--yes"), ("completed", "failed"), 5),
+        (("retry",), ("draft", "paused", "completed", "failed"), 0),
+        (("settle", "--as", "sent"), ("draft", "paused", "completed", "failed"), 0),
+        (("retry",), ("cancelled",), 5),
+        (("watch",), ("draft", "running", "paused", *DONE), 0),
+        (("delete",), ("draft", "completed"), 5),
+    ],
+)
+@pytest.mark.usefixtures("states")
+def test_a_verb_and_a_state(
+    quick_cli: Cli, words: tuple[str, ...], names: tuple[str, ...], code: int
+) -> None:
+    for name in names:
+        ran = quick_cli("campaign", words[0], name, *words[1:])
+        assert ran.code == code, f"{name}: {ran.stderr}"
+        assert code == 0 or "hint: " in ran.stderr
+    assert quick_cli("campaign", words[0], "nobody", *words[1:]).code == 10
+
+
+def test_what_another_process_holds(quick_cli: Cli, states: Make, db_path: Path) -> None:
+    held = campaigns.get(states.db, "running")
+    with locks.held(db_path, held):
+        for words in (("start",), ("resume",), ("retry",), ("settle", "--as", "sent")):
+            ran = quick_cli("campaign", words[0], "running", *words[1:])
+            assert ran.code == 11, f"{words}: {ran.stderr}"
+        assert quick_cli("campaign", "edit", "running", "--rate", "max").code == 5
+        # The pause stands, though its process has not let go yet.
+        assert quick_cli("campaign", "pause", "running", "--wait", "0s").code == 11
+        assert states.look(held).status is CampaignStatus.PAUSED
+        assert quick_cli("campaign", "pause", "paused", "running", "--wait", "0s").code == 11
+
+
+@pytest.mark.parametrize(
+    ("names", "code"),
+    [
+        (("paused", "scheduled"), 0),
+        (("paused", "draft"), 5),
+        (("draft", "paused", "running"), 5),
+        (("nobody", "draft", "running"), 10),
+    ],
+)
+@pytest.mark.usefixtures("states")
+def test_of_several_the_worst_and_none_stops_the_others(
+    quick_cli: Cli, names: tuple[str, ...], code: int
+) -> None:
+    ran = quick_cli("campaign", "pause", *names)
+    assert ran.code == code, ran.stderr
+    if "running" in names:
+        assert quick_cli("campaign", "show", "running", "--json").json["status"] == "paused"
+
+
+@pytest.mark.usefixtures("states")
+def test_what_was_done_already_is_a_note(quick_cli: Cli) -> None:
+    for words in (("pause", "paused"), ("cancel", "cancelled", "--yes"), ("unschedule", "draft")):
+        ran = quick_cli("campaign", *words)
+        assert (ran.code, "already" in ran.stderr or "not scheduled" in ran.stderr) == (0, True)
