@@ -17,6 +17,7 @@ import uvloop
 from make import Make
 from storm import Field, field_of
 
+from wabcast.cli.failures import from_machine
 from wabcast.clock import SECOND, Clock, parse, to_micros
 from wabcast.errors import Exit
 from wabcast.gate import Gate, Ticket
@@ -82,7 +83,9 @@ def _paced(place: Field, path: Path, rate: str, where: str, people: int) -> list
 
     async def carried() -> Exit:
         async with Session(path, Clock()) as session:
-            endings = await carry_all(session, [(campaign, "start")], failed=_raise)
+            endings = await carry_all(
+                session, [(campaign, "start")], explain=from_machine, failed=_raise
+            )
             return endings[campaign.number].exit
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from pysqlite3.dbapi2 import Connection
 
-from wabcast import drafts, engine, message
+from wabcast import drafts, engine, message, wiring
 from wabcast.audience import EVERYBODY
 from wabcast.campaign import CampaignStatus
+from wabcast.cli.failures import from_machine
 from wabcast.clock import Clock, text
 from wabcast.contacts import Contact
 from wabcast.drafts import Draft
@@ -55,6 +56,7 @@ async def test_a_bug_fails_the_campaign_and_puts_in_doubt_what_was_out(
         raise ZeroDivisionError("of ours")
 
     monkeypatch.setattr(engine, "settle", broken)  # the answer is here, its outcome is not
+    monkeypatch.setattr(wiring, "hear", lambda *_: None)  # nor a receipt, which might be quicker
     async with Session(db_path, Clock()) as session:
         with pytest.raises(ZeroDivisionError):
             await session.carry(campaign, "start")
@@ -69,23 +71,41 @@ async def test_a_bug_fails_the_campaign_and_puts_in_doubt_what_was_out(
     assert events[-1] == "campaign:failed"
 
 
-async def test_a_file_that_fails_one_campaign_lets_the_others_end(
-    db: Connection, db_path: Path, campaign: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("thrown", "code"),
+    [
+        (database.OperationalError("database or disk is full"), Exit.STORE),
+        (database.OperationalError("attempt to write a readonly database"), Exit.STORE),
+        (ZeroDivisionError("of ours"), Exit.ERROR),
+    ],
+)
+async def test_what_fails_one_campaign_lets_the_others_end(
+    db: Connection,
+    db_path: Path,
+    campaign: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    thrown: Exception,
+    code: Exit,
 ) -> None:
+    if code is Exit.STORE:
+        thrown.sqlite_errorname = "SQLITE_FULL"  # type: ignore[attr-defined]  # as SQLite's have it
     other = drafts.duplicate(db, campaign, "other", Clock())
     claim = Session._claim
 
     def fails_for_other(self: Session, db: Connection, taken: Any, *rest: Any, **more: Any) -> Any:
         if taken.number == other.number:
-            raise database.OperationalError("database or disk is full")
+            raise thrown
         return claim(self, db, taken, *rest, **more)
 
     monkeypatch.setattr(Session, "_claim", fails_for_other)
     refused: list[Exception] = []
     async with Session(db_path, Clock()) as session:
         endings = await carry_all(
-            session, [(other, "start"), (campaign, "start")], failed=refused.append
+            session,
+            [(other, "start"), (campaign, "start")],
+            explain=from_machine,
+            failed=refused.append,
         )
-    assert endings[other.number].exit is Exit.STORE
+    assert endings[other.number].exit is code
     assert endings[campaign.number].exit is Exit.DONE
     assert len(refused) == 1

@@ -94,3 +94,14 @@ def test_what_was_started_to_outlive_its_terminal_does(monkeypatch: pytest.Monke
     assert stops.names() == ["SIGINT", "SIGTERM", "SIGHUP"]
     monkeypatch.setattr(signal, "getsignal", lambda _number: signal.SIG_IGN)
     assert stops.names() == ["SIGINT", "SIGTERM"]
+
+
+def test_who_is_asked_for_a_status_and_has_none_goes_on(
+    drafted: Cli, cli_env: dict[str, str]
+) -> None:
+    assert drafted("campaign", "list").code == 0
+    ran = interrupted(
+        cli_env, "wabcast.store.campaigns", signal.SIGUSR1, "campaign", "list", "--json"
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "spring" in ran.stdout

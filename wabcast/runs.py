@@ -329,9 +329,11 @@ async def carry_all(
     chosen: list[tuple[Campaign, str]],
     *,
     parallel: int = 5,
+    explain: Callable[[Exception], WabcastError],
     failed: Callable[[WabcastError], object],
 ) -> dict[int, Ending]:
-    """Carry several side by side, at most `parallel`; a refused one does not stop the rest."""
+    """Carry several side by side, at most `parallel`. One that cannot be carried, be it for a bug
+    of ours, does not cut off the ones beside it; `explain` finds the words."""
     turn = asyncio.Semaphore(parallel)
     endings: dict[int, Ending] = {}
 
@@ -339,9 +341,8 @@ async def carry_all(
         async with turn:
             try:
                 endings[campaign.number] = await session.carry(campaign, verb)
-            except (WabcastError, database.DatabaseError) as exc:
-                # One that cannot be carried does not cut off the ones beside it.
-                refused = exc if isinstance(exc, WabcastError) else _unwritable(exc)
+            except Exception as exc:  # noqa: BLE001  # the others go on
+                refused = explain(exc)
                 failed(refused)
                 endings[campaign.number] = Ending(
                     refused.exit_code, campaign.status, refused.message
@@ -351,10 +352,3 @@ async def carry_all(
         for campaign, verb in chosen:
             group.create_task(one(campaign, verb))
     return endings
-
-
-def _unwritable(exc: database.DatabaseError) -> WabcastError:
-    """The file as it met us outside of the recorder: full, locked, read-only, or damaged."""
-    if database.is_damaged(exc):
-        return WabcastError(f"the database is damaged: {exc}", hint="look: wabcast db check")
-    return StoreError(f"the database cannot be used: {exc}", hint=database.advice(exc))

@@ -35,6 +35,8 @@ def hear() -> None:
     _heard[:] = [signal.Signals[name] for name in names()]
     for number in _heard:
         signal.signal(number, _end)
+    # Who asks a command for its status that has none to tell does not end it.
+    signal.signal(signal.SIGUSR1, _nothing)
 
 
 def begin() -> None:
@@ -51,6 +53,12 @@ def hear_again(*, interrupts: bool = False) -> None:
     for number in _heard:
         plain = number == signal.SIGINT and not interrupts
         signal.signal(number, signal.default_int_handler if plain else _end)
+    if _heard:
+        signal.signal(signal.SIGUSR1, _nothing)
+
+
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    """A handler and not SIG_IGN, which the commands of `--exec` would inherit."""
 
 
 def _end(number: int, _frame: FrameType | None) -> None:

@@ -200,7 +200,7 @@ def test_a_ramp_is_a_cap(machine: Machine) -> None:
 
 
 def test_who_was_not_reached_in_time_is_skipped(machine: Machine) -> None:
-    machine.campaign("offer", *SLOW_PACE, "--not-after", "+3s")
+    machine.campaign("offer", *SLOW_PACE, "--not-after", "+6s")
     assert machine.cli("run", "--quiet").code == 3
     told = machine.sql("select status, messages_sent > 0, skipped > 0, pending from campaigns")
     assert told == [("completed", 1, 1, 0)]
@@ -222,6 +222,19 @@ def test_the_machines_stop_goes_on_and_a_persons_stays(
     machine.sql("update campaigns set rate = 'max'")
     assert machine.cli("run").code == 0
     assert machine.status("spring") == ("completed" if goes_on else "paused")
+
+
+def test_a_second_interrupt_leaves_even_a_locked_file(machine: Machine) -> None:
+    machine.campaign("spring", *SLOW_PACE)
+    process = machine.spawn("run", "--quiet")
+    machine.until(lambda: machine.sent("spring") >= 1)
+    with closing(connect(Path(machine.env["WABCAST_DB"]))) as holder:
+        holder.execute("begin immediate")
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+        holder.execute("rollback")
 
 
 def test_a_person_pauses_what_run_carries(machine: Machine) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -119,7 +117,7 @@ def carry(
     attended: bool = True,
 ) -> dict[int, Ending]:
     """Carry campaigns in this process, with a live view, until they end or a signal comes."""
-    from wabcast.cli import live
+    from wabcast.cli import failures, live
     from wabcast.cli.loop import run_loop
     from wabcast.clock import Clock
     from wabcast.runs import Session, carry_all
@@ -132,7 +130,13 @@ def carry(
     async def work(status: Callable[[], None]) -> dict[int, Ending]:
         _obey_signals(session, status)
         async with session:
-            return await carry_all(session, list(chosen), parallel=parallel, failed=refused.append)
+            return await carry_all(
+                session,
+                list(chosen),
+                parallel=parallel,
+                explain=failures.from_machine,
+                failed=refused.append,
+            )
 
     with live.watching(path, [campaign.number for campaign, _ in chosen]) as status:
         endings = run_loop(work(status), sends=True)
@@ -143,7 +147,7 @@ def carry(
 
 def _obey_signals(session: Session, status: Callable[[], None]) -> None:
     """First signal: finish what is on the wire. Second Ctrl-C: leave at once."""
-    from wabcast.store.database import DatabaseError
+    from wabcast.cli.loop import leave_at_once
 
     loop = asyncio.get_running_loop()
     count = 0
@@ -152,13 +156,7 @@ def _obey_signals(session: Session, status: Callable[[], None]) -> None:
         nonlocal count
         count += 1
         if count > 1 and name == "SIGINT":
-            # Whatever the file says: the next start puts in doubt what this could not.
-            try:
-                with suppress(DatabaseError, WabcastError):
-                    session.abandon()
-                output.say("left at once; what was on the wire is in doubt")
-            finally:
-                os._exit(Exit.INTERRUPTED)
+            leave_at_once(session)
         output.note("finishing what is on the wire; again Ctrl-C leaves at once")
         session.stop(f"interrupted ({name})")
 

@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from wabcast import stops
+from wabcast.cli import output
+from wabcast.errors import Exit, WabcastError
+
+if TYPE_CHECKING:
+    from wabcast.runs import Session
 
 T = TypeVar("T")
 
@@ -33,3 +39,17 @@ def run_loop(work: Coroutine[Any, Any, T], *, sends: bool = False) -> T:
             return runner.run(work)
     finally:
         stops.hear_again(interrupts=sends)
+
+
+def leave_at_once(session: Session | None) -> NoReturn:
+    """The second interrupt. Whatever the file says to it: the next start puts in doubt what this
+    could not."""
+    from wabcast.store.database import DatabaseError
+
+    try:
+        with suppress(DatabaseError, WabcastError):
+            if session is not None:
+                session.abandon()
+        output.say("left at once; what was on the wire is in doubt")
+    finally:
+        os._exit(Exit.INTERRUPTED)

@@ -7,7 +7,6 @@ number of `run`s may overlap; what it was told to leave it leaves paused, never 
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import typer
 
 from wabcast import stops
 from wabcast.cli import Verbs, output
+from wabcast.cli.loop import leave_at_once, run_loop
 from wabcast.clock import Clock, text
 from wabcast.errors import Busy, Exit, StoreError, UsageError, WabcastError
 
@@ -56,7 +56,6 @@ def run(
     """Do what is due: scheduled campaigns, pauses that are over, and runs that died."""
     stops.hear_again(interrupts=True)
     from wabcast.cli.campaign_run import worst
-    from wabcast.cli.loop import run_loop
     from wabcast.times import duration
 
     pause = duration(every, option="--every").total_seconds()
@@ -264,10 +263,7 @@ class Shift:
     def _interrupted(self, name: str) -> None:
         """Ctrl-C is a person's: it stays paused. The machine's goes on with the next `run`."""
         if self._stop.is_set() and name == "SIGINT":
-            if self._session is not None:
-                self._session.abandon()
-            output.say("left at once; what was on the wire is in doubt")
-            os._exit(Exit.INTERRUPTED)
+            leave_at_once(self._session)
         self._stop.set()
         if self._session is None:
             return
