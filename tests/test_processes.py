@@ -115,7 +115,7 @@ def test_pause_and_resume_two_hundred_times_at_random(tmp_path: Path) -> None:
             verb = "resume" if place.show()["status"] == "paused" else "start"
             process = place.spawn("campaign", verb, "storm", "--quiet", "--yes")
             time.sleep(chance.choice([0.2, 0.5, 0.8, 1.1]) + 0.3 * chance.random())
-            if chance.random() < 0.3:
+            if chance.random() < 0.3 and place.show()["status"] == "running":
                 process.send_signal(chance.choice([signal.SIGINT, signal.SIGTERM]))
                 process.wait(timeout=20)
             while process.poll() is None:
