@@ -138,7 +138,7 @@ def test_pause_and_resume_two_hundred_times_at_random(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_fifty_times_four_starts_at_once(tmp_path: Path) -> None:
     with field_of(tmp_path, "--latency", "100ms") as place:
         place.campaign(4, "--rate", "max")
@@ -333,17 +333,18 @@ def test_a_minute_rate_holds_across_five_restarts(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_no_minute_has_more_than_its_rate_across_five_restarts(tmp_path: Path) -> None:
     chance = Clock(3).random
     with field_of(tmp_path) as place:
         place.campaign(60, "--rate", "20/m")
         for _ in range(5):
             process = place.spawn("campaign", "start", "storm", "--quiet", note=True)
-            time.sleep(10 + 15 * chance.random())
+            place.until(process, len(place.seen()) + chance.randint(2, 6))
             process.kill()
             process.wait()
         left = [at / 1e6 for _, at in place.left()]
-        assert len(left) > 20
+        assert len(left) >= 10
         assert busiest(left, 60.0) <= 20
         assert busiest([_seconds(entry) for entry in place.seen()], 60.0) <= 20
 
