@@ -196,13 +196,13 @@ async def test_a_full_disk_is_503_then_it_comes_again(
     content = says("hello" * 20_000)
     await door.webhooks.settled()
     limits = ["pragma max_page_count = 1", "pragma max_page_count = 1000000"]
-    original = inbox.keep
+    original = inbox.keep_all
 
-    def on_a_small_disk(mine: Connection, account: int, body: bytes, *, at: str) -> int:
+    def on_a_small_disk(mine: Connection, bodies: Any, *, at: str) -> None:
         mine.execute(limits.pop(0))  # never below what the file has: its next page is refused
-        return original(mine, account, body, at=at)
+        original(mine, bodies, at=at)
 
-    monkeypatch.setattr(inbox, "keep", on_a_small_disk)
+    monkeypatch.setattr(inbox, "keep_all", on_a_small_disk)
     answer = await door.post(content, x_hub_signature_256=sign(content))
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert kept(db) == 0

@@ -18,6 +18,7 @@ import pytest
 from conftest import StillClock
 from pysqlite3.dbapi2 import Connection
 
+from wabcast.applier import Applier
 from wabcast.clock import text
 from wabcast.message import Message
 from wabcast.providers.base import Settings
@@ -26,7 +27,7 @@ from wabcast.providers.sandbox import SandboxProvider
 from wabcast.receipts import News, Person, Receipt, Status
 from wabcast.store import accounts, database
 from wabcast.store.accounts import Account
-from wabcast.webhooks import Applier, Webhooks, prune
+from wabcast.webhooks import Webhooks, prune
 
 PEOPLE = 60
 

@@ -22,6 +22,8 @@ NAMES = frozenset(
         "in-backup",
         "after-inbox",
         "in-apply",
+        "in-part",
+        "after-apply",
     }
 )
 

@@ -8,37 +8,34 @@ nothing the second time.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
+from wabcast.applier import Applier, Reader, Readers
 from wabcast.clock import Clock, text
 from wabcast.failpoints import failpoint
-from wabcast.receipts import AccountNews, News, TemplateNews
-from wabcast.store import database, inbox, parked, receipts
+from wabcast.store import database, inbox, parked
 from wabcast.store.receipts import REPLY_WINDOW, Applied
 
 if TYPE_CHECKING:
     from wabcast.store.accounts import Account
-    from wabcast.store.database import Connection, Row
+    from wabcast.store.database import Connection
 
 OK, FORGED, BUSY = 200, 401, 503
 
-GROUP = 200
+GROUP = 500
 """At most so many bodies share a commit."""
 
-HELD = 500
-"""At most about so many pieces of news share one: the senders want the file too."""
-
-ROWS = 200
-"""Bodies read at once."""
+GATHERED = 0.1
+"""Seconds for which bodies are only kept while more of them come, before any is applied."""
 
 KEPT = timedelta(days=30)
 """How long a body is kept after it was applied."""
@@ -50,140 +47,6 @@ PAUSE, RETRY, FOREVER = 0.002, 0.5, 3600.0
 """Seconds: between two batches, after a refusal of the file, and where nothing is to be done."""
 
 log = logging.getLogger("wabcast.webhooks")
-
-
-class Reader(Protocol):
-    """What is needed of a provider. One with `redact(body) -> bytes` has its secrets out of a
-    body before that is kept."""
-
-    def parse(self, payload: Mapping[str, Any]) -> list[News]: ...
-
-    def verify(self, headers: Mapping[str, str], body: bytes) -> bool: ...
-
-
-Readers = Callable[[int], Reader | None]
-"""The reader of an account's bodies, by the account's id; None: they have to wait."""
-
-
-class Applier:
-    """Applies the bodies that wait in the inbox: parsed outside, written in one transaction."""
-
-    def __init__(
-        self, clock: Clock, readers: Readers, *, trace: bool, reply_window: timedelta
-    ) -> None:
-        self._clock = clock
-        self._readers = readers
-        self._trace = trace
-        self._window = reply_window
-
-    def all(self, db: Connection) -> Applied:
-        """Apply until nothing waits that can be read."""
-        total, after = Applied(), 0
-        while True:
-            applied, after = self.some(db, after)
-            if not after:
-                return total
-            total += applied
-
-    def early(self, db: Connection, accounts: Iterable[int]) -> Applied:
-        """Try again what came before its message's id was known."""
-        applied = Applied()
-        for account in accounts:
-            if parked.any_for(db, account):
-                at = text(self._clock.micros())
-                with database.immediate(db):
-                    applied += receipts.apply_parked(
-                        db, account, at=at, trace=self._trace, reply_window=self._window
-                    )
-        return applied
-
-    def some(self, db: Connection, after: int = 0) -> tuple[Applied, int]:
-        """Apply a batch of the bodies after the id `after`; the last one's id, 0: none waited."""
-        rows = inbox.waiting(db, after=after, limit=ROWS)
-        read: list[tuple[Row, list[News], str | None]] = []
-        count = 0
-        for row in rows:
-            after = row["id"]
-            reader = self._readers(row["account_id"])
-            if reader is None:
-                continue
-            news, error = _read(reader, row["body"])
-            read.append((row, news, error))
-            count += len(news)
-            if count >= HELD:
-                break
-        if not read:
-            return Applied(), after if rows else 0
-        try:
-            return self._together(db, read), after
-        except database.OperationalError:
-            raise
-        except Exception:  # noqa: BLE001  # one odd item must not lose the others
-            applied = Applied()
-            for row, news, error in read:
-                applied += self._one_by_one(db, row, news, error)
-            return applied, after
-
-    def _together(
-        self, db: Connection, read: Sequence[tuple[Row, list[News], str | None]]
-    ) -> Applied:
-        at = text(self._clock.micros())
-        applied = Applied()
-        with database.immediate(db):
-            by_account: dict[int, list[News]] = {}
-            for row, news, error in read:
-                # Another process may have been faster since we looked.
-                if inbox.done(db, row["id"], at=at, error=error):
-                    by_account.setdefault(row["account_id"], []).extend(_unseen(db, row, news))
-            for account, news in by_account.items():
-                applied += self._apply(db, account, news, at)
-            failpoint("in-apply")
-        return applied
-
-    def _one_by_one(
-        self, db: Connection, row: Row, news: Sequence[News], error: str | None
-    ) -> Applied:
-        at = text(self._clock.micros())
-        applied = Applied()
-        wrong = [error] if error else []
-        with database.immediate(db):
-            if not inbox.done(db, row["id"], at=at, error=error):
-                return applied
-            for item in _unseen(db, row, news):
-                db.execute("savepoint item")
-                try:
-                    applied += self._apply(db, row["account_id"], [item], at)
-                except database.OperationalError:
-                    raise
-                except Exception as exc:  # noqa: BLE001  # told in the row, which is kept
-                    db.execute("rollback to item")
-                    wrong.append(f"{type(item).__name__}: {type(exc).__name__}: {exc}")
-                db.execute("release item")
-            if wrong:
-                inbox.blame(db, row["id"], "; ".join(wrong))
-        return applied
-
-    def _apply(self, db: Connection, account: int, news: Sequence[News], at: str) -> Applied:
-        return receipts.apply(
-            db, account, news, at=at, trace=self._trace, reply_window=self._window
-        )
-
-
-def _read(reader: Reader, body: bytes) -> tuple[list[News], str | None]:
-    """A body's news, or why it cannot be read."""
-    decode: Callable[[bytes], Any] = getattr(reader, "decode", json.loads)
-    try:
-        return reader.parse(decode(body)), None
-    except Exception as exc:  # noqa: BLE001  # a stranger wrote it, a plugin may parse it
-        return [], f"cannot be read: {type(exc).__name__}: {exc}"[:500]
-
-
-def _unseen(db: Connection, row: Row, news: list[News] | Sequence[News]) -> Sequence[News]:
-    """Without what has no id of its own, where the same body has told it before."""
-    nameless = any(isinstance(item, TemplateNews | AccountNews) for item in news)
-    if not nameless or not inbox.seen(db, row):
-        return news
-    return [item for item in news if not isinstance(item, TemplateNews | AccountNews)]
 
 
 def redacted(reader: Reader, body: bytes) -> bytes:
@@ -207,14 +70,12 @@ def prune(db: Connection, clock: Clock) -> int:
     return count
 
 
-Answer = Callable[[int], None]
-
-
 @dataclass(slots=True)
 class _Post:
     account: int
     body: bytes | None
-    answer: Answer
+    loop: asyncio.AbstractEventLoop
+    answer: asyncio.Future[int]
     whole: bool
     """Answered when it is applied, not already when it is kept."""
 
@@ -308,18 +169,15 @@ class Webhooks:
     async def _ask(self, account: int, body: bytes | None, *, whole: bool) -> int:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[int] = loop.create_future()
-
-        def answer(status: int) -> None:
-            loop.call_soon_threadsafe(_resolve, future, status)
-
         self.start()
-        self._posts.put(_Post(account, body, answer, whole))
+        self._posts.put(_Post(account, body, loop, future, whole))
         return await future
 
     def _run(self) -> None:
         db: Connection | None = None
         owed: list[_Post] = []
         wait, after, last = 0.0, 0, False
+        gathering = 0.0
         while not last:
             posts, last = self._gather(wait)
             try:
@@ -336,6 +194,11 @@ class Webhooks:
             owed += [post for post in posts if post.whole]
             if last:
                 break
+            gathering = gathering or (time.monotonic() if posts else 0.0)
+            if not (owed or self._posts.empty()) and time.monotonic() - gathering < GATHERED:
+                wait = FOREVER
+                continue
+            gathering = 0.0
             try:
                 _, after = self._applier.some(db, after)
                 if not after and any(post.body is None for post in owed):
@@ -373,17 +236,20 @@ class Webhooks:
             return
         at = text(self._clock.micros())
         with database.immediate(db):
-            for account, body in bodies:
-                inbox.keep(db, account, body, at=at)
+            inbox.keep_all(db, bodies, at=at)
         failpoint("after-inbox")
 
 
-def _resolve(future: asyncio.Future[int], status: int) -> None:
-    if not future.cancelled():
-        future.set_result(status)
-
-
 def _answer(posts: Sequence[_Post], status: int) -> None:
+    by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[int]]] = {}
     for post in posts:
-        with suppress(RuntimeError):  # its loop is gone, and so is whoever asked
-            post.answer(status)
+        by_loop.setdefault(post.loop, []).append(post.answer)
+    for loop, futures in by_loop.items():
+        with suppress(RuntimeError):  # it is gone, and so is whoever asked
+            loop.call_soon_threadsafe(_resolve, futures, status)
+
+
+def _resolve(futures: Sequence[asyncio.Future[int]], status: int) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(status)

@@ -254,3 +254,29 @@ def test_bodies_wait_in_their_order_and_are_done_once(people: Connection) -> Non
     assert inbox.seen(people, inbox.waiting(people)[0])
     assert inbox.prune(people, before="2027-01-01T00:00:00.000Z") == 1
     assert inbox.count_waiting(people) == 1
+
+
+def test_bodies_of_a_group_are_kept_as_they_came(
+    people: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "AT_ONCE", 10)
+    bodies = [b"", b"\x00\xff", "é".encode(), b"[1]" * 9, b"", b"x"]
+    with database.immediate(people):
+        inbox.keep_all(people, [(1, body) for body in bodies], at=NOW)
+        alone = inbox.keep(people, 1, b"x", at=NOW)
+    rows = inbox.waiting(people)
+    assert [row["body"] for row in rows] == [*bodies, b"x"]
+    assert rows[-1]["id"] == alone
+    assert rows[-1]["digest"] == rows[-2]["digest"]
+
+
+def test_bodies_of_a_group_are_done_once_each(people: Connection) -> None:
+    with database.immediate(people):
+        inbox.keep_all(people, [(1, b"{}"), (1, b"{"), (1, b"[]")], at=NOW)
+    first, second, third = (row["id"] for row in inbox.waiting(people))
+    assert inbox.done(people, first, at=NOW)
+    told = [(first, None), (second, "cannot be read"), (third, None)]
+    assert inbox.done_all(people, told, at=NOW) == {second, third}
+    assert inbox.done_all(people, told, at=NOW) == set()
+    found = people.execute("select error from webhook_inbox order by id").fetchall()
+    assert [row[0] for row in found] == [None, "cannot be read", None]

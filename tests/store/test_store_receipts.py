@@ -463,11 +463,14 @@ def test_templates_change_their_status(ledger: Connection) -> None:
 def test_hot_statements_use_their_indices(ledger: Connection) -> None:
     given = {"ids": "[1]", "account": 1, "campaign": 1, "code": "1", "since": "", "half": 1}
     given |= {"first": 1, "last": 2, "enough": 3, "contact": 1, "until": "", "context": ""}
+    given |= {"rows": "[]", "bodies": "[]", "at": ""}
     from wabcast.store import halts, inbox
 
     for statement, index in (
         (receipts.BY_MESSAGE_ID, "campaign_messages_wamid"),
         (receipts.BY_ID, "SEARCH m USING INTEGER PRIMARY KEY"),
+        (receipts.PROGRESS, "SEARCH m USING INTEGER PRIMARY KEY"),
+        (inbox.DONE, "SEARCH i USING INTEGER PRIMARY KEY"),
         (parked.THEIRS, "account_id=? AND whatsapp_message_id=?"),
         (halts.FAILURES, "campaign_messages_failed"),
         (halts.BETWEEN, "INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),

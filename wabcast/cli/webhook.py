@@ -129,11 +129,12 @@ def replay(
 ) -> Exit:
     """Apply webhooks that were kept elsewhere. What was applied before changes nothing."""
     from wabcast import wiring
+    from wabcast.applier import Applier
     from wabcast.clock import Clock, text
     from wabcast.store import accounts, inbox
     from wabcast.store.database import immediate
     from wabcast.times import duration
-    from wabcast.webhooks import Applier, redacted
+    from wabcast.webhooks import redacted
 
     clock = Clock()
     window = duration(reply_window, option="--reply-window")
@@ -159,8 +160,7 @@ def replay(
                 if len(group) == GROUP or (not where and group):
                     at = text(clock.micros())
                     with immediate(db):
-                        for kept in group:
-                            inbox.keep(db, row.id, kept, at=at)
+                        inbox.keep_all(db, [(row.id, kept) for kept in group], at=at)
                     applied += applier.all(db)
                     bar.advance(len(group))
                     group = []

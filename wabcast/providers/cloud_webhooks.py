@@ -11,6 +11,7 @@ import hashlib
 import hmac
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from wabcast.providers.cloud_codes import verdict_from_receipt
@@ -102,7 +103,7 @@ def _receipt(
         status=known,
         at=_when(item.get("timestamp")),
         ref=read_ref(item.get("biz_opaque_callback_data")),
-        person=person(*who, *_ids(_matching(contacts, who))),
+        person=person(*who, *_ids(_matching(contacts, who))) if contacts else person(*who),
         error=verdict_from_receipt(item.get("errors")) if known is Status.FAILED else None,
         category=_text(_get(pricing, "category")) or None,
         pricing=_text(_get(pricing, "type")) or None,
@@ -241,9 +242,16 @@ def _ids(contacts: list[dict[str, Any]]) -> list[str]:
 
 def _when(value: object) -> datetime | None:
     """Seconds since the epoch, as text or number; some senders write milliseconds."""
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        return _moment(value)
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _moment(value: str | float) -> datetime | None:
+    """Remembered: a body of a thousand receipts tells of the same few seconds."""
     try:
-        numeric = isinstance(value, str | int | float) and not isinstance(value, bool)
-        seconds = float(value) if numeric else 0.0  # type: ignore[arg-type]  # just looked
+        seconds = float(value)
         if seconds > 100_000_000_000:
             seconds /= 1000
         return datetime.fromtimestamp(seconds, UTC) if seconds > 0 else None

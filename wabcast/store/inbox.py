@@ -22,9 +22,12 @@ from wabcast.store import ledger
 if TYPE_CHECKING:
     from wabcast.store.database import Connection, Row
 
+# All that share a commit share a statement: each of its own makes two threads change places. The
+# bodies come as one blob, since JSON holds no bytes.
 KEEP = """
 insert into webhook_inbox (account_id, received_at, body, digest)
-values (:account, :at, :body, :digest)
+select b.value ->> 0, :at, substr(:bodies, b.value ->> 1, b.value ->> 2), b.value ->> 3
+  from json_each(:listed) as b
 """
 
 WAITING = """
@@ -35,8 +38,12 @@ select id, account_id, body, digest from webhook_inbox
 
 COUNT_WAITING = "select count(*) from webhook_inbox where applied_at is null"
 
+# The plus keeps SQLite from walking all that waits, once for each body.
 DONE = """
-update webhook_inbox set applied_at = :at, error = :error where id = :id and applied_at is null
+update webhook_inbox as i set applied_at = :at, error = b.value ->> 1
+  from json_each(:bodies) as b
+ where i.id = b.value ->> 0 and +i.applied_at is null
+returning id
 """
 
 BLAME = "update webhook_inbox set error = :error where id = :id"
@@ -121,6 +128,9 @@ WHY_OUT = "select opt_out_reason from contacts where id = :contact and opted_out
 PREFERENCE = "preference"
 """The kind under which a wish told to WhatsApp itself stands among a person's messages."""
 
+AT_ONCE = 4 * 1024 * 1024
+"""Bytes of bodies, about, that are held twice while they are put by."""
+
 CLOCKS = timedelta(minutes=5)
 """How far WhatsApp's clock and ours may differ: a reply may seem older than what it answers."""
 
@@ -145,9 +155,28 @@ class Heard:
 
 def keep(db: Connection, account: int, body: bytes, *, at: str) -> int:
     """Put a webhook's raw body by; its id. In the caller's transaction."""
-    digest = hashlib.sha256(body).hexdigest()
-    row = {"account": account, "at": at, "body": body, "digest": digest}
-    return int(db.execute(KEEP, row).lastrowid or 0)
+    keep_all(db, [(account, body)], at=at)
+    return int(db.execute("select last_insert_rowid()").fetchone()[0])
+
+
+def keep_all(db: Connection, bodies: Sequence[tuple[int, bytes]], *, at: str) -> None:
+    """Put raw bodies by, each with its account, in their order. In the caller's transaction."""
+    listed: list[tuple[int, int, int, str]] = []
+    together = bytearray(1)  # of nothing at all SQLite would make a null
+    for account, body in bodies:
+        digest = hashlib.sha256(body).hexdigest()
+        listed.append((account, len(together) + 1, len(body), digest))
+        together += body
+        if len(together) > AT_ONCE:
+            _keep(db, listed, together, at)
+            listed, together = [], bytearray(1)
+    _keep(db, listed, together, at)
+
+
+def _keep(
+    db: Connection, listed: Sequence[tuple[int, int, int, str]], together: bytearray, at: str
+) -> None:
+    db.execute(KEEP, {"at": at, "bodies": together, "listed": json.dumps(listed)})
 
 
 def waiting(
@@ -165,7 +194,14 @@ def count_waiting(db: Connection) -> int:
 
 def done(db: Connection, body: int, *, at: str, error: str | None = None) -> bool:
     """Mark a body as applied; False where another process was faster."""
-    return bool(db.execute(DONE, {"id": body, "at": at, "error": error}).rowcount)
+    return bool(done_all(db, [(body, error)], at=at))
+
+
+def done_all(db: Connection, bodies: Sequence[tuple[int, str | None]], *, at: str) -> set[int]:
+    """Mark bodies as applied, each with what was wrong with it; the ids of those that were not
+    yet."""
+    given = {"at": at, "bodies": json.dumps(bodies)}
+    return {row[0] for row in db.execute(DONE, given).fetchall()}
 
 
 def blame(db: Connection, body: int, error: str) -> None:

@@ -1,0 +1,202 @@
+"""Bodies out of the inbox into the ledger: parsed outside of any transaction, written in short
+ones.
+
+What must not break: a body is marked as applied in the transaction of what it did, or of the
+last part of it; receipts alone may go in parts, since a second time they change nothing. And the
+senders come first: the file is theirs for as long as we have just had it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Protocol
+
+from wabcast.clock import SECOND, Clock, text
+from wabcast.failpoints import failpoint
+from wabcast.receipts import AccountNews, News, Receipt, TemplateNews
+from wabcast.store import database, events, inbox, parked, receipts
+from wabcast.store.receipts import Applied
+
+if TYPE_CHECKING:
+    from wabcast.store.database import Connection, Row
+
+ALONE, SHARED = 1000, 150
+"""About so many pieces of news share a transaction: alone, and while others write the file."""
+
+LONGEST_PAUSE = 0.05
+"""Seconds that the file is left to others at most, after a transaction."""
+
+
+class Reader(Protocol):
+    """What is needed of a provider. One with `redact(body) -> bytes` has its secrets out of a
+    body before that is kept."""
+
+    def parse(self, payload: Mapping[str, Any]) -> list[News]: ...
+
+    def verify(self, headers: Mapping[str, str], body: bytes) -> bool: ...
+
+
+Readers = Callable[[int], Reader | None]
+"""The reader of an account's bodies, by the account's id; None: they have to wait."""
+
+
+class Applier:
+    """Applies the bodies that wait in the inbox: parsed outside, written in one transaction."""
+
+    def __init__(
+        self, clock: Clock, readers: Readers, *, trace: bool, reply_window: timedelta
+    ) -> None:
+        self._clock = clock
+        self._version = 0
+        self._share = SHARED
+        self._readers = readers
+        self._trace = trace
+        self._window = reply_window
+
+    def all(self, db: Connection) -> Applied:
+        """Apply until nothing waits that can be read."""
+        total, after = Applied(), 0
+        while True:
+            applied, after = self.some(db, after)
+            if not after:
+                return total
+            total += applied
+
+    def early(self, db: Connection, accounts: Iterable[int]) -> Applied:
+        """Try again what came before its message's id was known."""
+        applied = Applied()
+        for account in accounts:
+            more = parked.any_for(db, account)
+            while more:
+                at = text(self._clock.micros())
+                with self._turn(db):
+                    found = receipts.apply_parked(
+                        db, account, at=at, trace=self._trace, reply_window=self._window
+                    )
+                applied += found
+                more = found.changed > 0
+        return applied
+
+    def some(self, db: Connection, after: int = 0) -> tuple[Applied, int]:
+        """Apply a batch of the bodies after the id `after`; the last one's id, 0: none waited."""
+        version = events.version(db)  # another one when others have written since we looked
+        self._share = ALONE if version == self._version else SHARED
+        self._version = version
+        rows = inbox.waiting(db, after=after, limit=self._share)
+        read: list[tuple[Row, Sequence[News], str | None]] = []
+        count = 0
+        for row in rows:
+            after = row["id"]
+            reader = self._readers(row["account_id"])
+            if reader is None:
+                continue
+            news, error = _read(reader, row["body"])
+            read.append((row, news, error))
+            count += len(news)
+            if count >= self._share:
+                break
+        if not read:
+            return Applied(), after if rows else 0
+        try:
+            applied, read[-1] = self._but_the_last_part(db, read[-1])
+            return applied + self._together(db, read), after
+        except database.OperationalError:
+            raise
+        except Exception:  # noqa: BLE001  # one odd item must not lose the others
+            applied = Applied()
+            for row, items, wrong in read:
+                applied += self._one_by_one(db, row, items, wrong)
+            return applied, after
+
+    @contextmanager
+    def _turn(self, db: Connection) -> Iterator[None]:
+        """A transaction, and then the file left to the others, where there are any, for as long
+        as it took. They wait for SQLite's one write lock in steps that grow: a short turn that is
+        not followed by the next at once costs them next to nothing."""
+        began = self._clock.steady()
+        with database.immediate(db):
+            yield
+        if self._share == SHARED:
+            took = (self._clock.steady() - began) / SECOND
+            self._clock.pause(min(took, LONGEST_PAUSE))
+
+    def _but_the_last_part(
+        self, db: Connection, one: tuple[Row, Sequence[News], str | None]
+    ) -> tuple[Applied, tuple[Row, Sequence[News], str | None]]:
+        """Apply a body of many receipts in short turns, all but its last part; that is left."""
+        row, news, error = one
+        applied = Applied()
+        if not all(isinstance(item, Receipt) for item in news):
+            return applied, one
+        while len(news) > 2 * self._share:
+            part, news = news[: self._share], news[self._share :]
+            with self._turn(db):
+                applied += self._apply(db, row["account_id"], part, text(self._clock.micros()))
+            failpoint("in-part")
+        return applied, (row, news, error)
+
+    def _together(
+        self, db: Connection, read: Sequence[tuple[Row, Sequence[News], str | None]]
+    ) -> Applied:
+        at = text(self._clock.micros())
+        applied = Applied()
+        with self._turn(db):
+            by_account: dict[int, list[News]] = {}
+            # Another process may have been faster since we looked.
+            ours = inbox.done_all(db, [(row["id"], error) for row, _, error in read], at=at)
+            for row, news, _ in read:
+                if row["id"] in ours:
+                    by_account.setdefault(row["account_id"], []).extend(_unseen(db, row, news))
+            for account, theirs in by_account.items():
+                applied += self._apply(db, account, theirs, at)
+            failpoint("in-apply")
+        failpoint("after-apply")
+        return applied
+
+    def _one_by_one(
+        self, db: Connection, row: Row, news: Sequence[News], error: str | None
+    ) -> Applied:
+        at = text(self._clock.micros())
+        applied = Applied()
+        wrong = [error] if error else []
+        with self._turn(db):
+            if not inbox.done(db, row["id"], at=at, error=error):
+                return applied
+            for item in _unseen(db, row, news):
+                db.execute("savepoint item")
+                try:
+                    applied += self._apply(db, row["account_id"], [item], at)
+                except database.OperationalError:
+                    raise
+                except Exception as exc:  # noqa: BLE001  # told in the row, which is kept
+                    db.execute("rollback to item")
+                    wrong.append(f"{type(item).__name__}: {type(exc).__name__}: {exc}")
+                db.execute("release item")
+            if wrong:
+                inbox.blame(db, row["id"], "; ".join(wrong))
+        return applied
+
+    def _apply(self, db: Connection, account: int, news: Sequence[News], at: str) -> Applied:
+        return receipts.apply(
+            db, account, news, at=at, trace=self._trace, reply_window=self._window
+        )
+
+
+def _read(reader: Reader, body: bytes) -> tuple[list[News], str | None]:
+    """A body's news, or why it cannot be read."""
+    decode: Callable[[bytes], Any] = getattr(reader, "decode", json.loads)
+    try:
+        return reader.parse(decode(body)), None
+    except Exception as exc:  # noqa: BLE001  # a stranger wrote it, a plugin may parse it
+        return [], f"cannot be read: {type(exc).__name__}: {exc}"[:500]
+
+
+def _unseen(db: Connection, row: Row, news: Sequence[News]) -> Sequence[News]:
+    """Without what has no id of its own, where the same body has told it before."""
+    nameless = any(isinstance(item, TemplateNews | AccountNews) for item in news)
+    if not nameless or not inbox.seen(db, row):
+        return news
+    return [item for item in news if not isinstance(item, TemplateNews | AccountNews)]
