@@ -34,7 +34,7 @@ OK, FORGED, BUSY = 200, 401, 503
 GROUP = 500
 """At most so many bodies share a commit."""
 
-GATHERED = 0.1
+GATHERED = 0.25
 """Seconds for which bodies are only kept while more of them come, before any is applied."""
 
 KEPT = timedelta(days=30)
