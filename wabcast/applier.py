@@ -3,7 +3,7 @@ ones.
 
 What must not break: a body is marked as applied in the transaction of what it did, or of the
 last part of it; receipts alone may go in parts, since a second time they change nothing. And the
-senders come first: the file is theirs for as long as we have just had it.
+senders come first: the file is theirs for longer than we have just had it.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 ALONE, SHARED = 1000, 150
 """About so many pieces of news share a transaction: alone, and while others write the file."""
 
-LONGEST_PAUSE = 0.05
-"""Seconds that the file is left to others at most, after a transaction."""
+YIELD, LONGEST_PAUSE = 3, 0.05
+"""How many times as long as a turn the file is then left to others; seconds, at most."""
 
 
 class Reader(Protocol):
@@ -113,15 +113,15 @@ class Applier:
 
     @contextmanager
     def _turn(self, db: Connection) -> Iterator[None]:
-        """A transaction, and then the file left to the others, where there are any, for as long
-        as it took. They wait for SQLite's one write lock in steps that grow: a short turn that is
+        """A transaction, and then the file left to the others, where there are any, for longer
+        than it took. They wait for SQLite's one write lock in steps that grow: a short turn that is
         not followed by the next at once costs them next to nothing."""
         began = self._clock.steady()
         with database.immediate(db):
             yield
         if self._share == SHARED:
             took = (self._clock.steady() - began) / SECOND
-            self._clock.pause(min(took, LONGEST_PAUSE))
+            self._clock.pause(min(YIELD * took, LONGEST_PAUSE))
 
     def _but_the_last_part(
         self, db: Connection, one: tuple[Row, Sequence[News], str | None]

@@ -264,3 +264,39 @@ def test_a_blocked_person_comes_back_unreachable_and_a_free_one_free(three: Conn
     assert contacts.get(three, BOB).opted_out_at is None
     with pytest.raises(NotFound):
         erasure.remove(three, "+4917", at=LATER)
+
+
+@pytest.mark.parametrize("said", ["US.1349120865", "5511987654321", "551187654321"])
+def test_a_removed_person_is_in_no_body_however_they_were_named(
+    three: Connection, said: str
+) -> None:
+    contacts.edit(three, ANN, {"first_name": "Zebediah"}, at=AT)
+    three.execute("update contacts set phone = '+5511987654321', bsuid = 'US.1349120865'"
+                  " where phone = ?", (ANN,))  # fmt: skip
+    for body in (f'{{"from": "{said}"}}', '{"from": "4915100000099"}'):
+        three.execute(
+            "insert into webhook_inbox (received_at, body, digest, applied_at)"
+            " values ('', ?, '', '')",
+            (body.encode(),),
+        )
+    erasure.remove(three, "+5511987654321", at=LATER)
+    left = [row[0] for row in three.execute("select body from webhook_inbox order by id")]
+    assert left == [b"", b'{"from": "4915100000099"}']
+
+
+def test_no_receipt_is_kept_for_a_message_to_a_removed_person(three: Connection) -> None:
+    number = campaign(three, "a", Audience(AudienceKind.PHONES, phones=(ANN,)))
+    three.execute(
+        "insert into campaign_messages (campaign_id, contact_id, status, due_at,"
+        " whatsapp_message_id) values (?, 1, 'sent', '', 'wamid.ann')",
+        (number,),
+    )
+    for name in ("wamid.ann", "wamid.else"):
+        three.execute(
+            "insert into parked_receipts (whatsapp_message_id, receipt, parked_at)"
+            " values (?, '{}', '')",
+            (name,),
+        )
+    erasure.remove(three, ANN, at=LATER)
+    left = [row[0] for row in three.execute("select whatsapp_message_id from parked_receipts")]
+    assert left == ["wamid.else"]

@@ -6,9 +6,10 @@ stays unreachable by the hash of their number.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
-from wabcast.store import contacts
+from wabcast.store import contacts, inbox
 from wabcast.store.contacts import SUPPRESS
 from wabcast.store.database import immediate
 from wabcast.store.imports import phone_hash
@@ -34,10 +35,18 @@ BLANK_INBOUND = (
     "update inbound_messages set contact_id = null, content = null where contact_id = :id"
 )
 
-# Only what is applied: a body that waits still has somebody's fate in it.
+# WhatsApp spells some numbers in two ways, and knows people by ids of its own. Only what is
+# applied: a body that waits still has somebody's fate in it.
 BLANK_INBOX = """
 update webhook_inbox set body = x''
- where applied_at is not null and instr(cast(body as text), :digits)
+ where applied_at is not null
+   and exists (select 1 from json_each(:names) where instr(cast(body as text), value))
+"""
+
+FORGET_PARKED = """
+delete from parked_receipts
+ where whatsapp_message_id in (select whatsapp_message_id from campaign_messages
+                                where contact_id = :id and whatsapp_message_id is not null)
 """
 
 BLANK_EVENTS = """
@@ -48,6 +57,8 @@ BLANK_AUDIENCES = """
 update campaigns set audience = replace(audience, '"' || :phone || '"', '"removed"')
  where instr(audience, :phone)
 """
+
+BSUID = "select bsuid from contacts where id = :id"
 
 REMOVE = "delete from contacts where id = :id"
 
@@ -63,7 +74,10 @@ def remove(db: Connection, phone: str, *, at: str) -> int:
     try:
         with immediate(db):
             person = contacts.get(db, phone)
-            given = {"id": person.id, "phone": phone, "digits": phone[1:]}
+            names = [spelt[1:] for spelt in inbox.spellings(phone)]
+            names += db.execute(BSUID, {"id": person.id}).fetchone()
+            named = json.dumps([name for name in names if name])
+            given = {"id": person.id, "phone": phone, "digits": phone[1:], "names": named}
             reason = person.opt_out_reason or ("opted out" if person.opted_out_at else "")
             if person.blocked_at:
                 reason = reason or "blocked"
@@ -71,7 +85,13 @@ def remove(db: Connection, phone: str, *, at: str) -> int:
                 since = person.opted_out_at or person.blocked_at or at
                 db.execute(SUPPRESS, {"hash": phone_hash(phone), "reason": reason, "at": since})
             skipped = int(db.execute(SKIP_PENDING, given).rowcount)
-            for statement in (BLANK_MESSAGES, BLANK_INBOUND, BLANK_INBOX, BLANK_EVENTS):
+            for statement in (
+                FORGET_PARKED,
+                BLANK_MESSAGES,
+                BLANK_INBOUND,
+                BLANK_INBOX,
+                BLANK_EVENTS,
+            ):
                 db.execute(statement, given)
             db.execute(BLANK_AUDIENCES, given)
             db.execute(REMOVE, given)
