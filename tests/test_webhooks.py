@@ -244,6 +244,44 @@ async def test_a_locked_file_is_answered_with_503_and_it_comes_again(
     assert states(db)["delivered"] == 1
 
 
+async def test_what_was_kept_is_applied_though_the_next_is_refused(
+    db: Connection,
+    account: Account,
+    provider: SandboxProvider,
+    webhooks: Webhooks,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Bodies gather while more of them come; a refusal of those must not leave the first alone."""
+    from wabcast.store import inbox
+
+    entered, queued, original, calls = threading.Event(), threading.Event(), inbox.keep_all, 0
+
+    def once(mine: Connection, bodies: Any, *, at: str) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise database.OperationalError("database or disk is full")
+        entered.set()
+        queued.wait(30)
+        original(mine, bodies, at=at)
+
+    monkeypatch.setattr("wabcast.webhooks.GATHERED", 1000.0)
+    monkeypatch.setattr(inbox, "keep_all", once)
+    posts = []
+    for number in (1, 2):
+        content = body(receipt(number))
+        posts.append(
+            asyncio.create_task(webhooks.receive(account, provider, signed(content), content))
+        )
+        await asyncio.sleep(0)  # it is queued
+        await asyncio.to_thread(entered.wait, 30)
+    queued.set()
+    assert [await post for post in posts] == [200, 503]
+    async with asyncio.timeout(30):
+        while states(db).get("delivered") != 1:  # noqa: ASYNC110  # a thread does it, untold
+            await asyncio.sleep(0.01)
+
+
 async def test_two_that_apply_at_once_apply_once(
     db: Connection, db_path: Path, account: Account, provider: SandboxProvider, clock: StillClock
 ) -> None:

@@ -188,7 +188,7 @@ class Webhooks:
                 # Whatever it is, it was not kept: let it come again.
                 log.exception("webhooks could not be kept")
                 _answer(posts, BUSY)
-                wait = FOREVER if db is not None and not owed else RETRY
+                wait = RETRY if db is None or owed or after or gathering else FOREVER
                 continue
             _answer([post for post in posts if not post.whole], OK)
             owed += [post for post in posts if post.whole]
