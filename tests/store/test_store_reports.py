@@ -17,7 +17,7 @@ from wabcast import metrics
 from wabcast.campaign import Campaign
 from wabcast.clock import text
 from wabcast.delivery import MessageStatus
-from wabcast.store import campaigns, erasure, events, reports
+from wabcast.store import campaigns, erasure, events, figures, reports
 from wabcast.store.database import immediate
 
 
@@ -34,7 +34,7 @@ def test_stats_has_the_keys_of_show_and_those_of_its_docstring(
     db: Connection, make: Make, spring: Campaign
 ) -> None:
     make.campaign_message("read", campaign=spring)
-    told = reports.stats(db, spring)
+    told = figures.stats(db, spring)
     shown = campaigns.as_json(make.look(spring))
     assert {key: told[key] for key in shown} == shown
     assert told.keys() - shown.keys() == {
@@ -69,7 +69,7 @@ def test_what_a_provider_numbers_is_one_cause_and_our_own_words_are_several(
     put("skipped", "missing", "no value for firstName")
     put("in_doubt", "131026", "no answer")
     put("failed", "x", None)
-    assert reports.causes(db, spring) == [
+    assert figures.causes(db, spring) == [
         {
             "status": "failed",
             "code": "131026",
@@ -93,13 +93,13 @@ def test_percentiles_are_from_the_sending_on_and_never_negative(
             delivered_at=later(clock, number / 20),
             read_at=later(clock, number * 60),
         )
-    told = reports.stats(db, spring)
+    told = figures.stats(db, spring)
     assert told["delivery_seconds"] == {"p50": 2.5, "p90": 4.5, "p99": 4.95}
     assert told["read_seconds"] == {"p50": 3000.0, "p90": 5400.0, "p99": 5940.0}
     # WhatsApp tells whole seconds: delivered before it was sent, by its clock.
     other = make.campaign("other", account="other")
     make.campaign_message("delivered", campaign=other, delivered_at=later(clock, -0.9))
-    assert reports.stats(db, other)["delivery_seconds"]["p99"] == 0.0
+    assert figures.stats(db, other)["delivery_seconds"]["p99"] == 0.0
 
 
 moments = st.floats(0, 30 * 86_400).map(lambda seconds: round(seconds, 3))
@@ -129,13 +129,13 @@ def test_nobody_is_lost_between_the_steps_of_time(
             delivered_at=None if delivered is None else later(clock, sent + delivered),
             read_at=None if read is None else later(clock, sent + read),
         )
-    told = reports.stats(db, campaign)
+    told = figures.stats(db, campaign)
     steps = told["by_time"]
     assert sum(step["sent"] for step in steps) == len(messages) == sum(told["sending"]["line"])
     assert sum(step["delivered"] for step in steps) == sum(m[1] is not None for m in messages)
     assert sum(step["read"] for step in steps) == sum(m[2] is not None for m in messages)
-    assert 1 <= len(steps) <= reports.BUCKETS + 2
-    assert len(told["sending"]["line"]) <= reports.SPARKS
+    assert 1 <= len(steps) <= figures.BUCKETS + 2
+    assert len(told["sending"]["line"]) <= figures.SPARKS
     assert [step["at"] for step in steps] == sorted({step["at"] for step in steps})
     assert steps[0]["at"] <= told["sending"]["first"]
 
@@ -144,7 +144,7 @@ def test_prices_and_variants_are_counted(db: Connection, make: Make, spring: Cam
     for pricing in ("marketing/regular", "marketing/regular", "service/", None):
         make.campaign_message("delivered", campaign=spring, pricing=pricing, variant="A")
     make.campaign_message("failed", campaign=spring, variant="B")
-    told = reports.stats(db, spring)
+    told = figures.stats(db, spring)
     assert told["pricing"] == [
         {"category": "marketing", "type": "regular", "messages": 2},
         {"category": "service", "type": None, "messages": 1},

@@ -31,11 +31,11 @@ def stats(name: Name) -> None:
     {"first", "last", "line"}.
     """
     from wabcast import wiring
-    from wabcast.store import campaigns, reports
+    from wabcast.store import campaigns, figures
 
     with output.open_store() as db:
         campaign = campaigns.get(db, name)
-        told = reports.stats(db, campaign)
+        told = figures.stats(db, campaign)
         wiring.advised(db, campaign, told["causes"])
         campaign = campaigns.by_number(db, campaign.number)
     if output.options().json:

@@ -15,7 +15,7 @@ from wabcast.campaign import Campaign, CampaignStatus, allowed
 from wabcast.clock import text
 from wabcast.metrics import Speed
 from wabcast.pacing import Rate, estimate
-from wabcast.store import accounts, campaigns, contacts, events, pages, reports
+from wabcast.store import accounts, campaigns, contacts, events, figures, pages
 from wabcast.times import show_duration
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Board:
         if not unhappy:
             causes = []
         elif count or campaign.total_recipients <= SCANNED:
-            causes = reports.causes(db, campaign)
+            causes = figures.causes(db, campaign)
             wiring.advised(db, campaign, causes)
         doubts: list[Row] = []
         if campaign.in_doubt and session.may("contacts:read"):

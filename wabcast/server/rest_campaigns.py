@@ -30,7 +30,7 @@ from wabcast.server.models import (
     Removed,
 )
 from wabcast.server.people import numbers
-from wabcast.store import campaigns, imports, ledger, pages, reports, templates
+from wabcast.store import campaigns, figures, imports, ledger, pages, templates
 from wabcast.store.database import immediate
 
 router = APIRouter(prefix="/campaigns", tags=["campaigns"])
@@ -114,7 +114,7 @@ def recipients(
 @router.get("/{id}/stats", summary="Counters, rates, times, and what failed and why")
 def stats(id: str, desk: Reads) -> Answer[dict[str, Any]]:  # noqa: A002
     campaign = desk.campaign(id)
-    told = reports.stats(desk.db, campaign)
+    told = figures.stats(desk.db, campaign)
     wiring.advised(desk.db, campaign, told["causes"])
     return Answer(data=told)
 

@@ -6,10 +6,13 @@ Late news, clocks that differ and campaigns that were deleted are no findings.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from wabcast.store import campaigns, figures
 
 if TYPE_CHECKING:
     from wabcast.campaign import Campaign
@@ -96,6 +99,7 @@ select count(*) from campaign_messages m join contacts c on c.id = m.contact_id
 
 PROVED = (
     "every counter equals its rows",
+    "what stats keep is what the rows say",
     "no message of WhatsApp's belongs to two people",
     "no status has gone backwards, none lacks its time",
     "nobody is owed a message by a completed campaign",
@@ -198,6 +202,10 @@ def _audit(db: Connection, number: int) -> tuple[int, list[str]]:
             for name in row.keys()  # noqa: SIM118  # a row iterates over its values
             if row[name] != shown[name]
         ]
+        campaign = campaigns.by_number(db, number)
+        told = figures.kept(db, campaign)
+        if told is not None and told != json.loads(json.dumps(figures.reckoned(db, campaign))):
+            findings.append("what stats keep is not what the rows say")
         findings += [
             f"WhatsApp's message {message} stands at {count} rows"
             for message, count in db.execute(TWICE, wanted)

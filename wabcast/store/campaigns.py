@@ -89,7 +89,9 @@ HOLD = "update campaigns set holding = :holding where number = :number and run_i
 CLEAR = "delete from campaign_messages where campaign_id = :number"
 DELETE = "delete from campaigns where number = :number and status <> 'running'"
 COUNT_IN = """
-update campaigns set total_recipients = :total, pending = :total, updated_at = :at
+update campaigns
+   set total_recipients = :total, pending = :total, skipped = 0, revision = revision + 1,
+       updated_at = :at
  where number = :number
 """
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sqlite_utils import Migrations
 
 from wabcast.failpoints import failpoint
-from wabcast.store import whereabouts
+from wabcast.store import revisions, whereabouts
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -380,3 +380,8 @@ def m003_tokens(db: Database) -> None:
 def m004_whereabouts(db: Database) -> None:
     run_script(db, WHEREABOUTS)
     whereabouts.belong(db.conn)
+
+
+@migrations()
+def m_what_stats_tell_is_kept_by_revision(db: Database) -> None:
+    run_script(db, revisions.TABLES)

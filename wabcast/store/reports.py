@@ -8,16 +8,13 @@ it was built so: rows are counted as they come instead, by values of which there
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from wabcast import events as words
-from wabcast import metrics
-from wabcast.clock import SECOND, text
-from wabcast.store import campaigns, events
+from wabcast.store import events
+from wabcast.store.figures import keep, moment, of_the_moment, tally
 
 if TYPE_CHECKING:
     from wabcast.campaign import Campaign
@@ -48,58 +45,10 @@ select m.id, m.contact_id, m.status, m.attempts, m.whatsapp_message_id, m.varian
 RECIPIENTS = RECIPIENT + " and m.contact_id > :after order by m.contact_id limit :limit"
 REMOVED = RECIPIENT + " and m.contact_id is null and m.id > :after order by m.id limit :limit"
 
+# As they come, and not `distinct`: with an order SQLite would keep and sort all there are.
 ATTRIBUTES = """
-select distinct key from campaign_messages m join contacts c on c.id = m.contact_id,
-       json_each(c.attributes)
- where m.campaign_id = :number order by key
-"""
-
-UNHAPPY = """
-select status, coalesce(error_code, ''), coalesce(error_message, '') from campaign_messages
- where campaign_id = :number and status in ('failed', 'in_doubt', 'skipped')
-"""
-
-# Seconds from the sending on, in ever coarser steps: so few of them that they can be held.
-LENGTHS = """
-select case when lag < 10 then round(lag, 2) when lag < 3600 then round(lag)
-            else round(lag / 60) * 60 end
-  from (select max(0.0, unixepoch(iif(:what = 'read', read_at, delivered_at), 'subsec')
-                        - unixepoch(sent_at, 'subsec')) as lag
-          from campaign_messages
-         where campaign_id = :number and sent_at is not null)
- where lag is not null
-"""
-
-SPAN = """
-select min(sent_at) as first, max(sent_at) as last,
-       unixepoch(min(sent_at), 'subsec') as began, unixepoch(max(sent_at), 'subsec') as ended,
-       unixepoch(max(max(sent_at), coalesce(max(delivered_at), ''), coalesce(max(read_at), '')))
-           as heard
-  from campaign_messages where campaign_id = :number and sent_at is not null
-"""
-
-STEPS = """
-select max(0, min((unixepoch(at) - :first) / :step, :last))
-  from (select case :what when 'sent' then sent_at when 'delivered' then delivered_at
-                          else read_at end as at
-          from campaign_messages where campaign_id = :number)
- where at is not null
-"""
-
-SENDS = """
-select min(cast((unixepoch(sent_at, 'subsec') - :began) * :buckets / :length as integer),
-           :buckets - 1)
-  from campaign_messages where campaign_id = :number and sent_at is not null
-"""
-
-PRICING = """
-select pricing from campaign_messages where campaign_id = :number and pricing is not null
-"""
-
-VARIANTS = """
-select variant, sent_at is not null, delivered_at is not null, read_at is not null,
-       replied_at is not null, failed_at is not null
-  from campaign_messages where campaign_id = :number and variant is not null
+select key from campaign_messages m join contacts c on c.id = m.contact_id, json_each(c.attributes)
+ where m.campaign_id = :number
 """
 
 # WhatsApp tells whole seconds. Later than a week it was something else that they had enough of.
@@ -125,18 +74,6 @@ select content from campaign_messages
 """
 
 PAGE = 2000
-BUCKETS = 60
-"""Steps of time in a chart; one or two more where the first is not full."""
-
-SPARKS = 48
-"""Steps of the line of sends in a terminal."""
-
-CAUSES = 50
-WORDINGS = 1000
-"""Causes that are told, and wordings of one code that are told apart."""
-
-OTHERS = "for other reasons"
-
 STORY = 60
 """Events of a campaign that its report tells."""
 
@@ -163,43 +100,7 @@ def recipients(
 
 def attributes(db: Connection, campaign: Campaign) -> list[str]:
     """The names of the attributes that the recipients have, in order."""
-    return [row[0] for row in db.execute(ATTRIBUTES, {"number": campaign.number})]
-
-
-def causes(db: Connection, campaign: Campaign) -> list[dict[str, Any]]:
-    """What failed, is in doubt or was skipped, and why, the most frequent first.
-
-    What a provider numbers is one cause however it is worded; the wording that most got stands
-    for all. Our own codes gather several causes, and each has its own words.
-    """
-    wordings: dict[tuple[str, str], Counter[str]] = {}
-    for status, code, reason in db.execute(UNHAPPY, {"number": campaign.number}):
-        reasons = wordings.setdefault((status, code), Counter())
-        known = len(reasons) < WORDINGS or reason in reasons
-        reasons[reason if known else OTHERS] += 1
-    found = []
-    for (status, code), reasons in wordings.items():
-        if code[:1].isdecimal():
-            common = min(reasons, key=lambda reason: (-reasons[reason], reason))
-            found.append((status, code, common, reasons.total()))
-        else:
-            found += [(status, code, reason, people) for reason, people in reasons.items()]
-    found.sort(key=lambda cause: (-cause[3], cause))
-    keys = ("status", "code", "reason", "people")
-    return [dict(zip(keys, cause, strict=True)) for cause in found[:CAUSES]]
-
-
-def stats(db: Connection, campaign: Campaign) -> dict[str, Any]:
-    """A campaign as `campaign show` has it, and how its messages fared, all of one moment.
-
-    Beside the keys of `campaigns.as_json`: `causes` (`status, code, reason, people`),
-    `delivery_seconds` and `read_seconds` from the sending on (`p50, p90, p99`, or null),
-    `by_time` (`at, sent, delivered, read`: what happened from `at` to the next; the last has
-    all that came later too), `pricing` (`category, type, messages`), `variants` and `sending`
-    (`first, last`, and `line`: counts in equal steps from the one to the other).
-    """
-    with _moment(db):
-        return _stats(db, campaign)
+    return sorted({row[0] for row in db.execute(ATTRIBUTES, {"number": campaign.number})})
 
 
 def report(db: Connection, campaign: Campaign) -> dict[str, Any]:
@@ -211,9 +112,9 @@ def report(db: Connection, campaign: Campaign) -> dict[str, Any]:
     from wabcast import message
 
     wanted = {"number": campaign.number}
-    with _moment(db):
-        told = _stats(db, campaign)
-        answers = _tally(db, REPLIES, wanted)
+    with moment(db):
+        told, found = of_the_moment(db, campaign)
+        answers = tally(db, REPLIES, wanted)
         out = db.execute(OPT_OUTS, {**wanted, "until": told["completed_at"]}).fetchone()
         sample = db.execute(SAMPLE, wanted).fetchone()
         said = json.loads(sample[0]) if sample is not None else campaign.content
@@ -225,82 +126,8 @@ def report(db: Connection, campaign: Campaign) -> dict[str, Any]:
         told["opt_outs"] = {"during": out["during"], "after": out["after"]}
         told["said"] = message.summary(said)
         told["timeline"] = _story(db, told)
+    keep(db, found)
     return told | {"windows": campaign.windows, "not_after": campaign.not_after}
-
-
-def _stats(db: Connection, campaign: Campaign) -> dict[str, Any]:
-    wanted = {"number": campaign.number}
-    now = campaigns.by_number(db, campaign.number)
-    told = campaigns.as_json(now) | {"causes": causes(db, now)}
-    delivery, read = (
-        metrics.percentiles(sorted(_tally(db, LENGTHS, {**wanted, "what": what}).items()))
-        for what in ("delivered", "read")
-    )
-    span = db.execute(SPAN, wanted).fetchone()
-    slow = max(delivery["p90"] or 0.0, read["p90"] or 0.0)
-    told |= {"delivery_seconds": delivery, "read_seconds": read}
-    told["by_time"] = _by_time(db, now.number, span, slow)
-    told["pricing"] = [_price(*item) for item in _tally(db, PRICING, wanted).most_common()]
-    told["variants"] = _variants(db, wanted)
-    line = _line(db, now.number, span)
-    told["sending"] = {"first": span["first"], "last": span["last"], "line": line}
-    return told
-
-
-def _by_time(db: Connection, number: int, span: Row, slow: float) -> list[dict[str, Any]]:
-    """Equal steps from the first send to where nine of ten have been heard of."""
-    if span["first"] is None:
-        return []
-    end = min(span["ended"] + slow, span["heard"] + 1)
-    step = metrics.step(end - span["began"], BUCKETS)
-    first = int(span["began"]) // step * step
-    wanted = {"number": number, "first": first, "step": step}
-    wanted["last"] = max(0, int(end) - first) // step
-    kinds = ("sent", "delivered", "read")
-    counts = {kind: _tally(db, STEPS, {**wanted, "what": kind}) for kind in kinds}
-    return [
-        {
-            "at": text((first + bucket * step) * SECOND),
-            **{kind: counts[kind][bucket] for kind in kinds},
-        }
-        for bucket in range(max(map(max, filter(None, counts.values()))) + 1)
-    ]
-
-
-def _line(db: Connection, number: int, span: Row) -> list[int]:
-    if span["first"] is None:
-        return []
-    length = span["ended"] - span["began"]
-    buckets = max(1, min(SPARKS, round(length)))
-    wanted = {"number": number, "began": span["began"], "buckets": buckets}
-    found = _tally(db, SENDS, {**wanted, "length": length or 1.0})
-    return [found[bucket] for bucket in range(buckets)]
-
-
-def _tally(db: Connection, statement: str, wanted: dict[str, Any]) -> Counter[Any]:
-    """How often each value of the one column came; there must be few of them."""
-    return Counter(map(itemgetter(0), db.execute(statement, wanted)))
-
-
-def _price(pricing: str, messages: int) -> dict[str, Any]:
-    category, _, kind = pricing.partition("/")
-    return {"category": category or None, "type": kind or None, "messages": messages}
-
-
-def _variants(db: Connection, wanted: dict[str, Any]) -> list[dict[str, Any]]:
-    """Counters and rates of each variant, by name."""
-    stages = ("sent", "delivered", "read", "replied", "failed")
-    found: dict[str, dict[str, int]] = {}
-    for (variant, *flags), people in Counter(map(tuple, db.execute(VARIANTS, wanted))).items():
-        counters = found.setdefault(
-            variant, {"total_recipients": 0} | {f"messages_{stage}": 0 for stage in stages}
-        )
-        counters["total_recipients"] += people
-        for stage, reached in zip(stages, flags, strict=True):
-            counters[f"messages_{stage}"] += people * reached
-    return [
-        {"variant": name, **found[name], **metrics.rates(found[name])} for name in sorted(found)
-    ]
 
 
 def _story(db: Connection, told: dict[str, Any]) -> list[dict[str, Any]]:
@@ -326,12 +153,3 @@ def _story(db: Connection, told: dict[str, Any]) -> list[dict[str, Any]]:
     )
     known = [{"at": told[key], "event": event, "reason": None} for key, event in times if told[key]]
     return sorted(known, key=itemgetter("at"))
-
-
-@contextmanager
-def _moment(db: Connection) -> Iterator[None]:
-    db.execute("begin")
-    try:
-        yield
-    finally:
-        db.execute("rollback")
