@@ -31,13 +31,15 @@ select status, coalesce(error_code, ''), coalesce(error_message, '') from campai
 
 # Seconds from the sending on, in ever coarser steps: so few of them that they can be held.
 LENGTHS = """
-select case when lag < 10 then round(lag, 2) when lag < 3600 then round(lag)
-            else round(lag / 60) * 60 end
-  from (select max(0.0, unixepoch(iif(:what = 'read', read_at, delivered_at), 'subsec')
-                        - unixepoch(sent_at, 'subsec')) as lag
-          from campaign_messages
-         where campaign_id = :number and sent_at is not null)
- where lag is not null
+select case when one < 10 then round(one, 2) when one < 3600 then round(one)
+            else round(one / 60) * 60 end,
+       case when other < 10 then round(other, 2) when other < 3600 then round(other)
+            else round(other / 60) * 60 end,
+       pricing
+  from (select max(0.0, unixepoch(delivered_at, 'subsec') - unixepoch(sent_at, 'subsec')) as one,
+               max(0.0, unixepoch(read_at, 'subsec') - unixepoch(sent_at, 'subsec')) as other,
+               pricing
+          from campaign_messages where campaign_id = :number)
 """
 
 SPAN = """
@@ -49,21 +51,12 @@ select min(sent_at) as first, max(sent_at) as last,
 """
 
 STEPS = """
-select max(0, min((unixepoch(at) - :first) / :step, :last))
-  from (select case :what when 'sent' then sent_at when 'delivered' then delivered_at
-                          else read_at end as at
-          from campaign_messages where campaign_id = :number)
- where at is not null
-"""
-
-SENDS = """
-select min(cast((unixepoch(sent_at, 'subsec') - :began) * :buckets / :length as integer),
+select max(0, min((unixepoch(sent_at) - :first) / :step, :last)),
+       max(0, min((unixepoch(delivered_at) - :first) / :step, :last)),
+       max(0, min((unixepoch(read_at) - :first) / :step, :last)),
+       min(cast((unixepoch(sent_at, 'subsec') - :began) * :buckets / :length as integer),
            :buckets - 1)
-  from campaign_messages where campaign_id = :number and sent_at is not null
-"""
-
-PRICING = """
-select pricing from campaign_messages where campaign_id = :number and pricing is not null
+  from campaign_messages where campaign_id = :number
 """
 
 VARIANTS = """
@@ -87,6 +80,8 @@ select number, :revision, :told from campaigns where number = :number
 
 LARGE = 10_000
 """Recipients: of so many, what was reckoned from their rows is kept until one of them changes."""
+
+PAGE = 5000
 
 PATIENCE = 200
 """Milliseconds that a look waits to keep what it has found; it does not need to."""
@@ -159,69 +154,78 @@ def keep(db: Connection, found: Found | None) -> None:
 def reckoned(db: Connection, now: Campaign) -> dict[str, Any]:
     """What `stats` tells beside the counters, from the rows, in the caller's transaction.
 
-    What no row can have, going by the counters, is not looked for.
+    Of a campaign that nothing has left, as its counters say, no row is read.
     """
     wanted = {"number": now.number}
-    heard = {"delivered": now.messages_delivered, "read": now.messages_read}
-    delivery, read = (
-        metrics.percentiles(
-            sorted(tally(db, LENGTHS, {**wanted, "what": what}).items() if people else ())
-        )
-        for what, people in heard.items()
-    )
-    span = db.execute(SPAN, wanted).fetchone() if now.messages_sent else None
+    gone = now.messages_sent + now.messages_failed + now.messages_delivered + now.messages_read
+    nothing: list[Counter[Any]] = [Counter(), Counter(), Counter()]
+    lengths, readings, prices = _tallies(db, LENGTHS, wanted, 3) if gone else nothing
+    delivery, read = (metrics.percentiles(sorted(some.items())) for some in (lengths, readings))
     slow = max(delivery["p90"] or 0.0, read["p90"] or 0.0)
-    prices = tally(db, PRICING, wanted) if now.messages_sent or now.messages_failed else Counter()
+    span = db.execute(SPAN, wanted).fetchone() if now.messages_sent else None
+    by_time, line = _times(db, now.number, span, slow)
     return {
         "causes": causes(db, now),
         "delivery_seconds": delivery,
         "read_seconds": read,
-        "by_time": _by_time(db, now, span, slow),
+        "by_time": by_time,
         "pricing": [_price(*item) for item in prices.most_common()],
         "variants": _variants(db, wanted),
         "sending": {
             "first": span and span["first"],
             "last": span and span["last"],
-            "line": _line(db, now.number, span),
+            "line": line,
         },
     }
 
 
-def _by_time(db: Connection, now: Campaign, span: Row | None, slow: float) -> list[dict[str, Any]]:
-    """Equal steps from the first send to where nine of ten have been heard of."""
+def _times(
+    db: Connection, number: int, span: Row | None, slow: float
+) -> tuple[list[dict[str, Any]], list[int]]:
+    """Equal steps from the first send to where nine of ten have been heard of, and the line of
+    sends from the first to the last."""
     if span is None:
-        return []
+        return [], []
     end = min(span["ended"] + slow, span["heard"] + 1)
     step = metrics.step(end - span["began"], BUCKETS)
     first = int(span["began"]) // step * step
-    wanted = {"number": now.number, "first": first, "step": step}
-    wanted["last"] = max(0, int(end) - first) // step
-    kinds = {
-        "sent": now.messages_sent,
-        "delivered": now.messages_delivered,
-        "read": now.messages_read,
-    }
-    counts = {
-        kind: tally(db, STEPS, {**wanted, "what": kind}) if people else Counter[Any]()
-        for kind, people in kinds.items()
-    }
-    return [
-        {
-            "at": text((first + bucket * step) * SECOND),
-            **{kind: counts[kind][bucket] for kind in kinds},
-        }
-        for bucket in range(max(map(max, filter(None, counts.values()))) + 1)
-    ]
-
-
-def _line(db: Connection, number: int, span: Row | None) -> list[int]:
-    if span is None:
-        return []
     length = span["ended"] - span["began"]
     buckets = max(1, min(SPARKS, round(length)))
-    wanted = {"number": number, "began": span["began"], "buckets": buckets}
-    found = tally(db, SENDS, {**wanted, "length": length or 1.0})
-    return [found[bucket] for bucket in range(buckets)]
+    wanted = {
+        "number": number,
+        "first": first,
+        "step": step,
+        "last": max(0, int(end) - first) // step,
+        "began": span["began"],
+        "buckets": buckets,
+        "length": length or 1.0,
+    }
+    *kinds, line = _tallies(db, STEPS, wanted, 4)
+    sent, delivered, read = kinds
+    by_time = [
+        {
+            "at": text((first + bucket * step) * SECOND),
+            "sent": sent[bucket],
+            "delivered": delivered[bucket],
+            "read": read[bucket],
+        }
+        for bucket in range(max(map(max, filter(None, kinds))) + 1)
+    ]
+    return by_time, [line[bucket] for bucket in range(buckets)]
+
+
+def _tallies(
+    db: Connection, statement: str, wanted: dict[str, Any], columns: int
+) -> list[Counter[Any]]:
+    """As `tally`, of several columns at once and without nulls: a walk over all rows is dear."""
+    found: list[Counter[Any]] = [Counter() for _ in range(columns)]
+    rows = db.execute(statement, wanted)
+    while page := rows.fetchmany(PAGE):
+        for counter, values in zip(found, zip(*page, strict=True), strict=True):
+            counter.update(values)
+    for counter in found:
+        del counter[None]
+    return found
 
 
 def tally(db: Connection, statement: str, wanted: dict[str, Any]) -> Counter[Any]:
