@@ -7,7 +7,6 @@ with milliseconds where it is stored or shown (`text`).
 
 from __future__ import annotations
 
-import asyncio
 import random  # noqa: TID251  # the one place
 import time
 import uuid
@@ -41,6 +40,8 @@ class Clock:
 
     async def sleep(self, seconds: float) -> None:
         """Sleep at least a millisecond: on uvloop less than that spins."""
+        import asyncio  # a command that only looks at the clock needs no loop
+
         await asyncio.sleep(max(seconds, 0.001))
 
     def pause(self, seconds: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -147,6 +146,8 @@ def carry(
 
 def _obey_signals(session: Session, status: Callable[[], None]) -> None:
     """First signal: finish what is on the wire. Second Ctrl-C: leave at once."""
+    import asyncio  # most commands of the noun need none
+
     from wabcast.cli.loop import leave_at_once
 
     loop = asyncio.get_running_loop()
