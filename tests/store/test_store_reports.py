@@ -234,6 +234,11 @@ def test_a_page_of_recipients_sorts_nobody(db: Connection, make: Make, spring: C
         assert "USE TEMP B-TREE FOR ORDER BY" not in plan
 
 
+def test_the_names_of_the_columns_are_not_sorted_in_memory(db: Connection) -> None:
+    plan = [row[3] for row in db.execute("explain query plan " + reports.ATTRIBUTES, {"number": 1})]
+    assert not any("TEMP B-TREE" in step for step in plan)
+
+
 def test_show_reads_one_row_of_campaigns_and_none_of_the_ledger(db: Connection) -> None:
     wanted: dict[str, Any] = {"name": "spring", "number": 1}
     for statement in (campaigns.BY_NAME, campaigns.BY_NUMBER):

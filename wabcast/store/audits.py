@@ -7,8 +7,6 @@ Late news, clocks that differ and campaigns that were deleted are no findings.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -176,7 +174,7 @@ def audit_file(db: Connection) -> Proof:
             messages += rows
             found += [f"{name}: {finding}" for finding in findings]
         after = numbers[-1]
-    with _moment(db):
+    with figures.moment(db):
         found += _between(db)
     return Proof(count, messages, found)
 
@@ -192,7 +190,7 @@ def _named(db: Connection, number: int) -> tuple[str, list[str], int]:
 def _audit(db: Connection, number: int) -> tuple[int, list[str]]:
     findings: list[str] = []
     wanted = {"number": number}
-    with _moment(db):
+    with figures.moment(db):
         row = db.execute(COUNTED, wanted).fetchone()
         shown = db.execute("select * from campaigns where number = :number", wanted).fetchone()
         if shown is None:
@@ -241,13 +239,3 @@ def _between(db: Connection) -> list[str]:
     if waiting := db.execute(ORPHANS).fetchone()[0]:
         found.append(f"{waiting} receipts wait for messages that are known")
     return found
-
-
-@contextmanager
-def _moment(db: Connection) -> Iterator[None]:
-    """Counters and rows of one moment."""
-    db.execute("begin")
-    try:
-        yield
-    finally:
-        db.execute("rollback")
