@@ -7,7 +7,7 @@ RUN    := $(VENV)/bin/python -m
 MADE   := $(VENV)/made-$(shell { pwd; cat pyproject.toml; $(PYTHON) -V; } 2>&1 | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: demo test lint crash bench fmt help
+.PHONY: demo test lint crash bench bench-peers fmt help
 
 demo: $(MADE)  ## the whole story in half a minute, on a played WhatsApp
 	@$(VENV)/bin/wabcast demo
@@ -25,14 +25,17 @@ crash: $(MADE)  ## the long storms of kill -9; says what they proved
 	$(RUN) pytest -s -m slow -p no:randomly
 
 bench: $(MADE)  ## measure, and print the table
-	$(RUN) benchmarks
+	@$(RUN) benchmarks
+
+bench-peers: $(MADE)  ## the same messages sent by others; installs them to a temporary place
+	@$(RUN) benchmarks.peers
 
 fmt: $(MADE)  ## put the code in order
 	$(RUN) ruff check --fix .
 	$(RUN) ruff format .
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1 \2/p' Makefile | awk '{printf "%s %-6s ", $$1, $$2; $$1=$$2=""; print}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1 \2/p' Makefile | awk '{printf "%s %-11s ", $$1, $$2; $$1=$$2=""; print}'
 
 $(MADE):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -1,6 +1,6 @@
 """Bare loops: the least that could send as many messages, without anything that makes it safe.
 
-Run in a process of its own: `python -m benchmarks.loops seam|aiohttp|commit URL COUNT SLOTS`.
+Each in a process of its own: `python -m benchmarks.loops NAME URL COUNT SLOTS`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,30 @@ async def slots(post: Post, count: int, width: int) -> None:
 
 
 async def seam(url: str, count: int, width: int) -> None:
-    """The transport seam that the providers use, and nothing else."""
+    """httpx's transport seam over aiohttp, called as httpx's client would call it."""
+    import aiohttp
+    import httpx
+    from httpx_aiohttp import AiohttpTransport
+
+    def session() -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=width))
+
+    transport = AiohttpTransport(client=session)
+    where = httpx.URL(f"{url}/{PATH}")
+    headers = httpx.Headers({**TOKEN, "content-type": "application/json"})
+
+    async def post(nr: int) -> None:
+        request = httpx.Request("POST", where, headers=headers, content=body(nr))
+        answer = await transport.handle_async_request(request)
+        assert json.loads(await answer.aread())["messages"]
+        await answer.aclose()
+
+    await slots(post, count, width)
+    await transport.aclose()
+
+
+async def short(url: str, count: int, width: int) -> None:
+    """The way that the providers take with a message, and nothing else."""
     http = Http(url, TOKEN, concurrency=width)
 
     async def post(nr: int) -> None:
@@ -75,7 +98,7 @@ async def bare_aiohttp(url: str, count: int, width: int) -> None:
 
 
 async def commit(url: str, count: int, width: int) -> None:
-    """The seam, and one commit a message, as soon as its answer is there."""
+    """The short way, and one commit a message, as soon as its answer is there."""
     from pysqlite3 import dbapi2
 
     http = Http(url, TOKEN, concurrency=width)
@@ -95,7 +118,7 @@ async def commit(url: str, count: int, width: int) -> None:
     await http.aclose()
 
 
-LOOPS = {"seam": seam, "aiohttp": bare_aiohttp, "commit": commit}
+LOOPS = {"seam": seam, "short": short, "aiohttp": bare_aiohttp, "commit": commit}
 
 if __name__ == "__main__":
     name, url, count, width = sys.argv[1:]

@@ -136,10 +136,10 @@ class Home:
         env = {"WABCAST_DB": str(self.db), "BENCH_TOKEN": "a-token-of-no-one"}
         return run([WABCAST, *args], env=env, ok=ok)
 
-    def account(self, url: str) -> None:
+    def account(self, url: str, *, name: str = "bench", rate: str = "max") -> None:
         self.wabcast(
-            *("account", "add", "bench", "--provider", "cloud", "--base-url", url),
-            *("--phone-number-id", NUMBER, "--token", "env:BENCH_TOKEN", "--rate", "max"),
+            *("account", "add", name, "--provider", "cloud", "--base-url", url),
+            *("--phone-number-id", NUMBER, "--token", "env:BENCH_TOKEN", "--rate", rate),
         )
 
     def people(self, count: int) -> Path:
@@ -152,9 +152,11 @@ class Home:
                     file.write(f"+49151{10_000_000 + nr},Ann{nr},Smith,Berlin,{nr}\n")
         return path
 
-    def campaign(self, name: str, *, concurrency: int = 50, rate: str = "max") -> Spent:
+    def campaign(
+        self, name: str, *, account: str = "bench", concurrency: int = 50, rate: str = "max"
+    ) -> Spent:
         return self.wabcast(
-            *("campaign", "create", name, "--account", "bench", "--text", TEXT, "--all"),
+            *("campaign", "create", name, "--account", account, "--text", TEXT, "--all"),
             *("--rate", rate, "--batch-delay", "0s", "--concurrency", str(concurrency)),
         )
 

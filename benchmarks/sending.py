@@ -6,6 +6,16 @@ from collections import defaultdict
 
 from benchmarks.measure import PYTHON, Home, Line, Played, Spent, home, median, played, ratio, run
 
+FULL = (10_000, 5)
+QUICK = (2_000, 1)
+
+BARE = {
+    "aiohttp": "a bare aiohttp loop",
+    "seam": "a bare loop over httpx's transport seam (httpx-aiohttp)",
+    "short": "a bare loop over the short way that providers take",
+    "commit": "the same, with one commit a message at synchronous=FULL",
+}
+
 
 def bare(world: Played, name: str, count: int, width: int) -> tuple[float, Spent]:
     world.reset()
@@ -34,51 +44,31 @@ def measure(count: int, turns: int) -> list[Line]:
         place.account(world.url)
         place.wabcast("contact", "import", str(place.people(count)), "--quiet")
         for turn in range(turns):
-            for name, width in (("seam", 50), ("aiohttp", 50), ("seam", 10), ("commit", 50)):
-                rate, spent = bare(world, name, count, width)
-                rates[f"{name}{width}"].append(rate)
-                cpu[f"{name}{width}"].append(spent.cpu / count * 10_000)
             for width in (50, 10):
+                for name in BARE if width == 50 else ("seam",):
+                    rate, spent = bare(world, name, count, width)
+                    rates[f"{name}@{width}"].append(rate)
+                    cpu[f"{name}@{width}"].append(spent.cpu / count * 10_000)
                 rate, spent = engine(place, world, f"bench-{turn}-{width}", count, width)
-                rates[f"engine{width}"].append(rate)
-                cpu[f"engine{width}"].append(spent.cpu / count * 10_000)
+                rates[f"engine@{width}"].append(rate)
+                cpu[f"engine@{width}"].append(spent.cpu / count * 10_000)
             memory.append(spent.memory)
 
     def told(key: str) -> str:
         return f"{median(rates[key]):,.0f}/s, {median(cpu[key]):.1f} s of CPU for 10,000"
 
+    def against(other: str, width: int, what: str, wanted: float | None = None) -> Line:
+        found = ratio(rates[f"engine@{width}"], rates[f"{other}@{width}"])
+        return Line(f"engine/{other}@{width}", f"  against {what}", "", found, wanted)
+
     return [
-        Line("", "bare aiohttp loop, 50 in flight", told("aiohttp50")),
-        Line("", "bare loop over the transport seam, 50 in flight", told("seam50")),
-        Line("", "the same, 10 in flight", told("seam10")),
-        Line("", "the same, 50 in flight, one commit a message", told("commit50")),
-        Line("", "wabcast, 50 in flight", f"{told('engine50')}, {median(memory):.0f} MB"),
-        Line(
-            "engine/seam@50",
-            "  against the seam",
-            "",
-            ratio(rates["engine50"], rates["seam50"]),
-            0.6,
-        ),
-        Line(
-            "engine/aiohttp@50",
-            "  against bare aiohttp",
-            "",
-            ratio(rates["engine50"], rates["aiohttp50"]),
-            0.4,
-        ),
-        Line(
-            "engine/commit@50",
-            "  against one commit a message",
-            "",
-            ratio(rates["engine50"], rates["commit50"]),
-        ),
-        Line("", "wabcast, 10 in flight", told("engine10")),
-        Line(
-            "engine/seam@10",
-            "  against the seam at 10",
-            "",
-            ratio(rates["engine10"], rates["seam10"]),
-            0.5,
-        ),
+        *(Line("", f"{what}, 50 in flight", told(f"{name}@50")) for name, what in BARE.items()),
+        Line("", "wabcast, 50 in flight", f"{told('engine@50')}, {median(memory):.0f} MB"),
+        against("seam", 50, "the seam", 0.6),
+        against("aiohttp", 50, "bare aiohttp", 0.4),
+        against("short", 50, "the short way"),
+        against("commit", 50, "one commit a message"),
+        Line("", "the seam, 10 in flight", told("seam@10")),
+        Line("", "wabcast, 10 in flight", told("engine@10")),
+        against("seam", 10, "the seam", 0.5),
     ]
