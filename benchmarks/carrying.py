@@ -21,6 +21,7 @@ from typing import Any
 import uvloop
 
 from wabcast import runs, wiring
+from wabcast.cli.failures import from_machine
 from wabcast.clock import SECOND, Clock
 from wabcast.delivery import Accepted, Verdict
 from wabcast.gate import Gate, Ticket
@@ -80,7 +81,9 @@ async def carry(path: Path, names: list[str]) -> dict[str, Any]:
 
         Gate.leave = noted  # type: ignore[method-assign]
         chosen = [(campaigns.get(db, name), "start") for name in names]
-        await runs.carry_all(session, chosen, parallel=len(names), failed=_raise)
+        await runs.carry_all(
+            session, chosen, parallel=len(names), explain=from_machine, failed=_raise
+        )
         ended = spent()
         recorder = await session.recorder.write(lambda _db: time.thread_time()) - await written[0]
     db.close()
