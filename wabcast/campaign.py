@@ -119,6 +119,8 @@ class Campaign:
     last_fired_at: str | None
     run_id: str | None
     last_slot_at: int
+    canary: str | None
+    canary_judged: bool
     holding: str | None
     reason: str | None
     total_recipients: int

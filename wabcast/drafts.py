@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from wabcast import content, template
 from wabcast.audience import Audience
 from wabcast.campaign import Campaign, Priority
+from wabcast.canary import Canary
 from wabcast.clock import Clock, parse, text
 from wabcast.errors import Refused, UsageError
 from wabcast.pacing import Rate
@@ -34,7 +35,8 @@ LONGEST_NAME = 200
 class Draft:
     """What was said of a campaign; None: nothing was. Durations in milliseconds, times UTC.
 
-    `content` is a Cloud API message object with holes in its strings. What came from afar is not
+    `content` is a Cloud API message object with holes in its strings; `canary` as `str` makes it
+    of one, empty for none. What came from afar is not
     `trusted`: it may neither loop nor name a local file.
     """
 
@@ -54,6 +56,7 @@ class Draft:
     recipient_timezone: bool | None = None
     timezone: str | None = None
     not_after: datetime | None = None
+    canary: str | None = None
     description: str | None = None
 
 
@@ -71,6 +74,7 @@ DEFAULTS: Mapping[str, Any] = {
     "recipient_timezone": False,
     "timezone": None,
     "not_after": None,
+    "canary": None,
     "description": None,
 }
 
@@ -192,6 +196,8 @@ def _columns(row: dict[str, Any]) -> dict[str, Any]:
         row["audience"] = row["audience"].to_json()
     if isinstance(row.get("not_after"), datetime):
         row["not_after"] = text(row["not_after"])
+    if row.get("canary") == "":
+        row["canary"] = None
     for name in ("recipient_timezone", "trusted"):
         if name in row:
             row[name] = int(row[name])
@@ -227,6 +233,8 @@ def _check(row: Mapping[str, Any]) -> None:
         )
     if row["not_after"]:
         parse(row["not_after"])
+    if row["canary"]:
+        Canary.parse(row["canary"])
 
 
 def _check_name(name: str) -> None:

@@ -79,6 +79,7 @@ class Run:
         self._stopping = asyncio.Event()
         self._pause: tuple[str, str | None] | None = None
         self._cap: int | None = None
+        self._most = PAGE
         self._broken: BaseException | None = None
 
     async def carry(self) -> Ending:
@@ -126,9 +127,9 @@ class Run:
         start = ("", 0)
         after = start
         while not self._stopping.is_set():
-            if await self._expired() or await self._closed():
+            if await self._expired() or await self._closed() or await self._canary():
                 continue
-            page = await self._ledger.due(after, PAGE)
+            page = await self._ledger.due(after, self._most)
             for message in page:
                 if self._queue.full():
                     await self._queue.put(message)
@@ -166,6 +167,32 @@ class Run:
         if wait <= timedelta(0):
             return False
         await self._wait(wait, "outside the window")
+        return True
+
+    async def _canary(self) -> bool:
+        """A few first, then a look: True where the others have to wait, or get nothing."""
+        canary = self.plan.canary
+        if canary is None:
+            return False
+        if self._out:
+            await self._until_moved()
+            return True
+        tried = await self._ledger.tried()
+        self._most = min(PAGE, max(0, canary.people - tried.tried))
+        if self._most or not tried.pending:
+            self._most = self._most or PAGE
+            return False
+        if tried.since is None:
+            await self._ledger.begin_hold()
+            return True
+        left = parse(tried.since) + canary.hold - self._clock.now()
+        if left > timedelta(0):
+            await self._wait(left, f"watching a canary of {canary.people}")
+            return True
+        await self._ledger.judged()
+        self.plan.canary, self._most = None, PAGE
+        if why := canary.judge(tried):
+            self.stop(f"canary: {why}")
         return True
 
     async def _wait(self, wait: timedelta, why: str) -> None:

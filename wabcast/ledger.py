@@ -19,12 +19,13 @@ from wabcast.delivery import MessageStatus, Settled
 from wabcast.events import PROGRESS_EVERY, Event
 from wabcast.failpoints import failpoint
 from wabcast.recorder import Recorder
-from wabcast.store import campaigns, database, events, ledger, marks
+from wabcast.store import campaigns, database, events, ledger, marks, trials
 from wabcast.store.ledger import Due
 from wabcast.store.marks import Intended, Intent, Outcome
 from wabcast.store.reach import Cap, Seen
 
 if TYPE_CHECKING:
+    from wabcast.canary import Tried
     from wabcast.store.database import Connection, Row
 
 __all__ = ["Cap", "Control", "Due", "Intended", "Ledger", "SqliteLedger"]
@@ -69,6 +70,12 @@ class Ledger(Protocol):
     async def postpone(self, message: Due, due_at: str) -> None: ...
 
     async def control(self) -> Control: ...
+
+    async def tried(self) -> Tried: ...
+
+    async def begin_hold(self) -> None: ...
+
+    async def judged(self) -> None: ...
 
     async def hold(self, holding: str | None) -> None: ...
 
@@ -237,6 +244,18 @@ class SqliteLedger:
             row["queued"],
             self._daily_cap(row),
         )
+
+    async def tried(self) -> Tried:
+        async with self._reading:
+            return trials.tried(self._reader, self.campaign.number)
+
+    async def begin_hold(self) -> None:
+        number, run, at = self.campaign.number, self.run, text(self._clock.micros())
+        await self._recorder.write(lambda db: trials.begin(db, number, run=run, at=at))
+
+    async def judged(self) -> None:
+        number, run = self.campaign.number, self.run
+        await self._recorder.write(lambda db: trials.judged(db, number, run=run))
 
     def _daily_cap(self, row: Row) -> int | None:
         cap: int | None = row["daily_cap"]

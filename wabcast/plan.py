@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from wabcast.campaign import CampaignStatus
+    from wabcast.canary import Canary
     from wabcast.delivery import Verdict
     from wabcast.errors import Exit
     from wabcast.message import Message
@@ -44,6 +45,7 @@ class Plan:
     campaign_id: str
     concurrency: int
     not_after: datetime | None = None
+    canary: Canary | None = None
     cap_account: int | None = None
     put_off: str = "next attempt due"
     quiet: Quiet = always

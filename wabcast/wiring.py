@@ -140,12 +140,16 @@ def gate_for(
 
 
 def plan_for(campaign: Campaign, *, attended: bool) -> Plan:
+    from wabcast.canary import Canary
     from wabcast.engine import Plan
 
     plan = Plan(
         campaign.id,
         campaign.concurrency,
         not_after=parse(campaign.not_after) if campaign.not_after else None,
+        canary=Canary.parse(campaign.canary)
+        if campaign.canary and not campaign.canary_judged
+        else None,
         cap_account=campaign.account_id,
         attended=attended,
     )

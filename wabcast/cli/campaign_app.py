@@ -43,6 +43,11 @@ def show(campaign: Campaign) -> None:
     )
     told["progress"] = f"{told['progress']} %"
     told["holding"] = campaign.holding
+    if campaign.canary is not None:
+        from wabcast.canary import Canary
+
+        done = " (judged)" if campaign.canary_judged else ""
+        told["canary"] = Canary.parse(campaign.canary).told() + done
     output.fields({key: value for key, value in told.items() if value is not None})
 
 

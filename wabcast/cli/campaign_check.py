@@ -175,7 +175,16 @@ def _print(campaign: Campaign, account: Account, found: _Found) -> None:
 
 
 def limits(campaign: Campaign, account: Account) -> tuple[float, str]:
-    """How many seconds what is pending will take, and which limit binds."""
+    """How many seconds what is pending will take, a canary's hold too, and which limit binds."""
+    seconds, binds = _pace(campaign, account)
+    if campaign.canary is not None and not campaign.canary_judged:
+        from wabcast.canary import Canary
+
+        seconds += Canary.parse(campaign.canary).hold.total_seconds()
+    return seconds, binds
+
+
+def _pace(campaign: Campaign, account: Account) -> tuple[float, str]:
     from wabcast import wiring
     from wabcast.pacing import Rate, estimate
 

@@ -8,7 +8,7 @@ import typer
 
 from wabcast.cli import output
 from wabcast.cli.campaign_app import Name, app, show
-from wabcast.cli.campaign_words import Chosen, content, draft, moment, one_reader
+from wabcast.cli.campaign_words import Chosen, canary_of, content, draft, moment, one_reader
 
 Account = Annotated[str | None, typer.Option(metavar="NAME", help="Who sends it.")]
 Text = Annotated[
@@ -81,6 +81,18 @@ RecipientZone = Annotated[
 NotAfter = Annotated[
     str | None, typer.Option(metavar="TIME", help="Who was not reached by then is skipped.")
 ]
+CanaryOption = Annotated[
+    int | None,
+    typer.Option("--canary", metavar="N", help="Send to N first and look; 0: to all at once."),
+]
+Hold = Annotated[
+    str | None,
+    typer.Option(metavar="DURATION", help="How long receipts of the canary are awaited (15m)."),
+]
+AbortIf = Annotated[
+    str | None,
+    typer.Option(metavar="EXPR", help="Pause after the canary if 'failed > 5%' (the default)."),
+]
 Description = Annotated[str | None, typer.Option(metavar="TEXT", help="For people.")]
 
 
@@ -119,6 +131,9 @@ def create(
     window: WindowOption = None,
     recipient_timezone: RecipientZone = None,
     not_after: NotAfter = None,
+    canary: CanaryOption = None,
+    hold: Hold = None,
+    abort_if: AbortIf = None,
     description: Description = None,
 ) -> None:
     """Make a campaign and choose its recipients; nothing is sent."""
@@ -143,6 +158,7 @@ def create(
         missing=missing,
         windows=window,
         recipient_timezone=recipient_timezone,
+        canary=canary_of(canary, hold, abort_if),
         description=description,
     )
     begins = moment(at, "--at")
@@ -193,6 +209,9 @@ def edit(
     window: WindowOption = None,
     recipient_timezone: RecipientZone = None,
     not_after: NotAfter = None,
+    canary: CanaryOption = None,
+    hold: Hold = None,
+    abort_if: AbortIf = None,
     description: Description = None,
 ) -> None:
     """Change a draft, scheduled or paused campaign."""
@@ -218,6 +237,7 @@ def edit(
         missing=missing,
         windows=window,
         recipient_timezone=recipient_timezone,
+        canary=canary_of(canary, hold, abort_if),
         description=description,
     )
     clock = Clock()

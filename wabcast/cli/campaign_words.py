@@ -102,6 +102,17 @@ def draft(
     )
 
 
+def canary_of(people: int | None, hold: str | None, abort_if: str | None) -> str | None:
+    """The canary that three options ask for; empty for none at all."""
+    from wabcast.canary import Canary
+
+    if people is None:
+        if hold is not None or abort_if is not None:
+            raise UsageError("--hold and --abort-if are of a canary", hint="give --canary N too")
+        return None
+    return str(Canary.of(people, hold, abort_if)) if people else ""
+
+
 def moment(text: str | None, option: str) -> datetime | None:
     """The time that `option` names, UTC."""
     if text is None:

@@ -169,6 +169,7 @@ class CampaignChange(Asked):
     recipient_timezone: bool | None = None
     timezone: Name | None = None
     not_after: AwareDatetime | None = None
+    canary: Name | None = Field(None, description="50, 15m, failed > 5%")
     description: Annotated[Text, StringConstraints(max_length=10_000)] | None = None
 
 

@@ -167,6 +167,7 @@ def _draft(desk: Desk, asked: CampaignChange, campaign: Any = None) -> Draft:
         recipient_timezone=asked.recipient_timezone,
         timezone=asked.timezone,
         not_after=asked.not_after.astimezone(UTC) if asked.not_after else None,
+        canary=asked.canary,
         description=asked.description,
     )
 

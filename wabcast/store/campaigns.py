@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 CREATE = """
 insert into campaigns (id, name, description, account_id, content, trusted, variables, missing,
     audience, priority, rate, batch_size, batch_delay, concurrency, jitter, windows,
-    recipient_timezone, timezone, not_after, created_at, updated_at)
+    recipient_timezone, timezone, not_after, canary, created_at, updated_at)
 values (:id, :name, :description, :account_id, :content, :trusted, :variables, :missing,
     :audience, :priority, :rate, :batch_size, :batch_delay, :concurrency, :jitter, :windows,
-    :recipient_timezone, :timezone, :not_after, :at, :at)
+    :recipient_timezone, :timezone, :not_after, :canary, :at, :at)
 """
 
 SELECT = """
@@ -71,7 +71,7 @@ update campaigns
        priority = :priority, rate = :rate, batch_size = :batch_size, batch_delay = :batch_delay,
        concurrency = :concurrency, jitter = :jitter, windows = :windows,
        recipient_timezone = :recipient_timezone, timezone = :timezone, not_after = :not_after,
-       updated_at = :at
+       canary = :canary, updated_at = :at
  where number = :number and status in ('draft', 'scheduled', 'paused')
 """
 
@@ -307,7 +307,8 @@ def _campaign(row: Row) -> Campaign:
     values |= {name: json.loads(values[name]) for name in _JSON}
     values["status"] = CampaignStatus(values["status"])
     values["priority"] = Priority(values["priority"])
-    values |= {name: bool(values[name]) for name in ("recipient_timezone", "trusted")}
+    flags = ("recipient_timezone", "trusted", "canary_judged")
+    values |= {name: bool(values[name]) for name in flags}
     return Campaign(**values)
 
 

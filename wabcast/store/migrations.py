@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sqlite_utils import Migrations
 
 from wabcast.failpoints import failpoint
-from wabcast.store import revisions, whereabouts
+from wabcast.store import revisions, trials, whereabouts
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -383,5 +383,10 @@ def m004_whereabouts(db: Database) -> None:
 
 
 @migrations()
-def m_what_stats_tell_is_kept_by_revision(db: Database) -> None:
+def m005_revisions(db: Database) -> None:
     run_script(db, revisions.TABLES)
+
+
+@migrations()
+def m006_canary(db: Database) -> None:
+    run_script(db, trials.COLUMNS)
