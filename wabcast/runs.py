@@ -178,6 +178,8 @@ class Session:
     async def _check_account(self, provider: Provider, account: accounts.Account) -> None:
         health = await provider.check()
         if health.ok:
+            for problem in health.problems:
+                self.say(f"{account.name}: {problem}")
             return
         told = "; ".join(health.problems) or health.status
         if not is_final(health):

@@ -6,7 +6,7 @@ or resume, stops anything; a person who has resumed is not overruled by yesterda
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -90,6 +90,20 @@ def halt_account(
         name = db.execute(ACCOUNT, {"id": account}).fetchone()[0]
         told = {"account": name, "reason": reason}
         events.add(db, Event(words.ACCOUNT_HALTED, halted[0].id, told), at=at)
+
+
+def halt_template(
+    db: Connection, account: int, name: str, language: str, reason: str, *, at: str
+) -> None:
+    """Pause every running campaign of the account that says this template in this language."""
+    for campaign in campaigns.running_on(db, account):
+        said = campaign.content.get("template")
+        if not isinstance(said, Mapping) or said.get("name") != name:
+            continue
+        spoken = said.get("language")
+        code = spoken.get("code") if isinstance(spoken, Mapping) else spoken
+        if str(code).replace("-", "_") == language.replace("-", "_"):
+            _pause(db, campaign, reason, at=at)
 
 
 def _break(db: Connection, number: int, code: str, reason: str, *, at: str) -> None:

@@ -111,6 +111,10 @@ _STAMPS = (
 )
 
 
+UNSAYABLE = frozenset({"PAUSED", "DISABLED", "REJECTED", "DELETED", "LOCKED"})
+"""News of a template after which nobody gets it: what still says it would only fail."""
+
+
 @dataclass(slots=True)
 class Applied:
     """What a batch of news came to. `changed` counts rows of the ledger, the rest news."""
@@ -317,6 +321,9 @@ class _Batch:
         told = {"name": item.name, "language": item.language, "status": item.event}
         told |= {"id": item.template_id, "reason": item.reason}
         events.add(self._db, Event(words.TEMPLATE_STATUS, None, told), at=self._at)
+        if item.event in UNSAYABLE:
+            why = f"WhatsApp: template {item.name} {item.event} {item.reason}".rstrip()
+            halts.halt_template(self._db, self._account, item.name, item.language, why, at=self._at)
 
     def write(self) -> None:
         """Write what the receipts changed, then what the replies prove on top of it."""
