@@ -16,6 +16,7 @@ from wabcast.contacts import (
     Contact,
     guess,
     identifier,
+    nearly,
     read_rows,
     split_name,
     split_tags,
@@ -232,3 +233,23 @@ def test_the_example_file_is_plain_csv_to_others_too() -> None:
     text = EXAMPLE.read_text(encoding="utf-8-sig")
     widths = {len(cells) for cells in csv.reader(io.StringIO(text, newline="")) if cells}
     assert widths == {9}
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("city", "Berlin"),
+        ("CITY", "Berlin"),
+        ("loyaltypoints", "7"),
+        ("loyalty_points", "7"),
+        ("straße", "Allee 1"),
+        ("blank", None),
+        ("firstname", None),  # a field, and so never an attribute's affair
+        ("cities", None),
+    ],
+)
+def test_an_attribute_is_found_by_a_name_that_is_nearly_its_own(
+    name: str, told: str | None
+) -> None:
+    attributes = {"City": "Berlin", "Loyalty Points": "7", "STRASSE": "Allee 1", "Blank": ""}
+    assert nearly(name, attributes | {"First-Name": "Eve"}) == told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -102,6 +103,10 @@ def spring(image: object, **more: str) -> dict[str, Any]:
         (asked("greeting", "{{ language }}", p1="x"), "no value for the parameter 2"),
         (asked("greeting", "de", p1="x", p2="y", p3="z"), "no parameter 3"),
         (spring("/nowhere/a.jpg"), "image /nowhere/a.jpg: there is no such file"),
+        ({"type": "text", "text": {"body": ""}}, "text.body: is empty"),
+        ({"type": "text", "text": {"body": " \n"}}, "text.body: is empty"),
+        ({"type": "image", "image": {"link": "a.jpg"}}, "not an http"),
+        ({"type": "image", "image": {"link": "{{ picture }}"}}, None),
         (asked("greeting", "{{ language }}", p1="x", p2="y"), None),
         ({"type": "text", "text": {"body": "Hi"}}, None),
     ],
@@ -313,6 +318,22 @@ def test_one_number_is_told_as_a_contact_or_as_nobody(
     assert said["text"]["body"] == f"Hi Ana {ANA.phone}"
     with pytest.raises(Unsayable, match="no value for firstName"):
         content.say_to(db, loaded, "+4915112345678")
+
+
+def test_a_name_is_looked_for_as_segments_do_its_own_spelling_first() -> None:
+    person = {"first_name": "Ana", "company": "", "phone": ANA.phone}
+    attributes = {"City": "Berlin", "city": "Rom", "Loyalty Points": "7", "COMPANY": "Acme"}
+    said = content.variables_of(
+        dict.fromkeys(("last_name", "name", "email", "language", "timezone"))
+        | person
+        | {"attributes": json.dumps(attributes)}
+    )
+    assert (said["City"], said["city"], said["CITY"]) == ("Berlin", "Rom", "Berlin")
+    assert (said["FirstName"], said["firstname"], said["loyalty_points"]) == ("Ana", "Ana", "7")
+    assert said.get("company") is None  # no attribute passes for a field
+    assert said.get("Company") is None
+    with pytest.raises(KeyError):
+        said["town"]
 
 
 def test_nothing_is_read_to_say_it(db: Connection, clock: StillClock, shop: Account) -> None:

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from wabcast.errors import Refused, UsageError
 from wabcast.phones import BadPhone, parse
@@ -316,7 +317,8 @@ def variables(contact: Contact) -> dict[str, str]:
     """What a template sees of a contact; what is empty is absent, so that a hole is noticed.
 
     Built-in names first, in camelCase and snake_case; then every attribute by its own name and
-    by one that can stand in a template ("Loyalty Points" is also Loyalty_Points).
+    by one that can stand in a template ("Loyalty Points" is also Loyalty_Points). Who asks by
+    another spelling, `{{ loyaltypoints }}`, is answered by `nearly`.
     """
     told = ((name, getattr(contact, column)) for name, column in BUILT_IN.items())
     found = {name: value for name, value in told if value}
@@ -327,6 +329,27 @@ def variables(contact: Contact) -> dict[str, str]:
         if safe and safe not in BUILT_IN:
             found.setdefault(safe, value)
     return found
+
+
+@lru_cache(maxsize=4096)
+def folded(name: str) -> str:
+    """What is left of a name when case, blanks and signs do not matter."""
+    return re.sub(r"[\W_]+", "", name).casefold() or name
+
+
+FOLDED = {folded(column): column for column in BUILT_IN.values()}
+"""The fields of a contact by their folded names."""
+
+
+def nearly(name: str, attributes: Mapping[str, str]) -> str | None:
+    """The attribute that a name means when case, blanks and signs do not matter, as in segments.
+
+    Never one that would pass for a field of the contact.
+    """
+    wanted = folded(name)
+    if wanted in FOLDED:
+        return None
+    return next((value for n, value in attributes.items() if value and folded(n) == wanted), None)
 
 
 def identifier(name: str) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from wabcast import languages, media, message, saying, template, uploads, whatsapp_template
 from wabcast.clock import Clock, text
-from wabcast.contacts import BUILT_IN, Contact, variables
+from wabcast.contacts import BUILT_IN, FOLDED, Contact, folded, nearly, variables
 from wabcast.errors import BadContent, NotFound, WabcastError
 from wabcast.saying import Loaded, speaker
 from wabcast.store import accounts, contacts, templates
@@ -121,7 +121,7 @@ def refuse_from_afar(body: Mapping[str, Any]) -> None:
 
 
 def problems(loaded: Loaded) -> list[str]:
-    """What is wrong for everybody: an unknown or paused template, its parameters, the files.
+    """What is wrong for everybody: an empty text, an unknown or paused template, the files.
 
     Opens the local files to look at their beginnings.
     """
@@ -130,6 +130,8 @@ def problems(loaded: Loaded) -> list[str]:
         for kind, file in loaded.files
         if (problem := uploads.problem(kind, file))
     ]
+    if loaded.asked is None:
+        found += template.problems(loaded.body)
     name = saying.template_name(loaded)
     if name is None:
         return found
@@ -245,7 +247,9 @@ def variables_for(db: Connection, phone: str) -> Mapping[str, str]:
     try:
         person = contacts.get(db, phone)
     except NotFound:
-        return variables(Contact(phone=phone))
+        return variables_of(
+            dict.fromkeys(FOLDED.values(), "") | {"phone": phone, "attributes": "{}"}
+        )
     return variables_of({**person.to_json(), "attributes": json.dumps(person.attributes)})
 
 
@@ -255,7 +259,11 @@ def variables_of(person: Row | Mapping[str, Any]) -> Mapping[str, str]:
 
 
 class _Said(Mapping[str, str]):
-    """`contacts.variables` of a row, a name at a time: most templates ask for one or two."""
+    """`contacts.variables` of a row, a name at a time: most templates ask for one or two.
+
+    A name that is nobody's is looked for once more without regard to case, blanks and signs, as
+    segments do: `City` is also `city`.
+    """
 
     __slots__ = ("_attributes", "_person", "_whole")
 
@@ -271,7 +279,11 @@ class _Said(Mapping[str, str]):
         if self._attributes is None:
             told = self._person["attributes"]
             self._attributes = json.loads(told) if told != "{}" else {}
-        return self._attributes.get(name) or self._all().get(name, default)
+        return self._attributes.get(name) or self._all().get(name) or self._nearly(name) or default
+
+    def _nearly(self, name: str) -> str | None:
+        column = FOLDED.get(folded(name))
+        return nearly(name, self._attributes or {}) if column is None else self._person[column]
 
     def _all(self) -> dict[str, str]:
         if self._whole is None:
@@ -281,7 +293,10 @@ class _Said(Mapping[str, str]):
         return self._whole
 
     def __getitem__(self, name: str) -> str:
-        return self._all()[name]
+        found = self.get(name)
+        if found is None:
+            raise KeyError(name)
+        return str(found)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._all())

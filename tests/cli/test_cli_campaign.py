@@ -68,6 +68,7 @@ def test_json_is_one_value_and_nothing_else_on_stdout(shop: Cli) -> None:
         (("--text", "Hi", "--tag", "vip", "--all"), 2),
         (("--text", "Hi", "--phones", "-", "--exclude", "-"), 2),
         (("--text", "-", "--phones", "-"), 2),
+        (("--text", " ", "--all"), 5),
         (("--text", "{{ first_name", "--all"), 5),
         (("--text", "{{ first_name | no_such_filter }}", "--all"), 5),
         (("--text", "Hi", "--segment", "nobody knows it"), 10),

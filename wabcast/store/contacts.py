@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from wabcast.audience import Audience, AudienceKind
+from wabcast.contacts import folded
 from wabcast.errors import NotFound, Refused, UsageError
 from wabcast.events import CONTACT_OPTED_OUT, Event
 from wabcast.store import events, segments
@@ -275,9 +276,7 @@ def edit(db: Connection, phone: str, changes: Mapping[str, str], *, at: str) -> 
             if name in told:
                 told[name] = value or None
             else:
-                spelled = [
-                    key for key in attributes if segments.folded(key) == segments.folded(name)
-                ]
+                spelled = [key for key in attributes if folded(key) == folded(name)]
                 key = name if name in attributes or not spelled else spelled[0]
                 attributes[key] = value
                 if not value:

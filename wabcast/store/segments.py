@@ -8,12 +8,12 @@ looks over what came of it. What must not break: an expression enters a statemen
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
 from wabcast import segment
+from wabcast.contacts import folded
 from wabcast.errors import NotFound, Refused, UsageError
 from wabcast.segment import COMPARISONS, Apply, Kind, Literal, Name, Node, Tag
 from wabcast.store.database import DatabaseError, immediate
@@ -161,11 +161,6 @@ def _only_contacts(
             return _OK if second in _FUNCTIONS else _DENY
         case _:
             return _DENY
-
-
-def folded(name: str) -> str:
-    """What is left of a name when case, blanks and signs do not matter."""
-    return re.sub(r"[\W_]+", "", name).casefold() or name
 
 
 def _resolved(db: Connection, names: Iterable[str]) -> Mapping[str, str]:
