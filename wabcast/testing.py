@@ -6,8 +6,9 @@
 
         def accepted_answer(self): return 200, b'{"id": "abc"}'
 
-Each test plays a server on a real socket that answers in one way. What a reader must not
-break: the tests ask for nothing but the interface in `providers/base.py`.
+Each test plays a server on a real socket that answers in one way. It needs pytest and
+pytest-asyncio, in any mode. What a reader must not break: the tests ask for nothing but the
+interface in `providers/base.py`.
 """
 
 # ruff: noqa: S101  # asserts are what a test kit is
@@ -20,6 +21,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+import pytest
 
 from wabcast.delivery import Accepted, Deferred, Lost, Verdict
 from wabcast.message import Message
@@ -137,6 +140,7 @@ async def drips(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
 class ProviderContract(ABC):
     """The promises of a provider. Subclass it as `TestSomething` and give it a provider."""
 
+    pytestmark = pytest.mark.asyncio
     secret = "s3cret-of-the-contract"  # noqa: S105  # the token that must never be seen
 
     @abstractmethod

@@ -7,7 +7,8 @@ webhook is believed); `decode(body)` for webhooks that are not JSON, and `redact
 with secrets in them. The one
 promise that everything stands on: `send` makes at most one request, never repeats it, and
 says `Deferred` only when the message surely did not go; when in doubt it says `Lost`.
-`wabcast.testing.ProviderContract` holds a provider to it.
+`wabcast.testing.ProviderContract` holds a provider to it. Most need not write all of this:
+`plain.PlainProvider` has what is the same for every service over HTTP.
 """
 
 from __future__ import annotations
@@ -129,9 +130,10 @@ class Manners:
 
 
 def lacking(kind: type) -> list[str]:
-    """The parts of the interface that a class does not have."""
+    """The parts of the interface that a class does not have, or only says that it must."""
     parts = {*Provider.__annotations__, *vars(Provider)}
-    return sorted(part for part in parts if part[0] != "_" and not hasattr(kind, part))
+    lacks = {part for part in parts if part[0] != "_" and not hasattr(kind, part)}
+    return sorted(lacks | getattr(kind, "__abstractmethods__", frozenset()))
 
 
 def missing(wanted: Sequence[str], given: Mapping[str, str]) -> list[str]:

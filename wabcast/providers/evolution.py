@@ -53,14 +53,14 @@ class EvolutionProvider(Gateway):
 
     @property
     def _instance(self) -> str:
-        return quote(self._settings.get("instance"), safe="")
+        return quote(self.settings.get("instance"), safe="")
 
     def chat_of(self, phone: str) -> str:
         return digits(phone)
 
-    def request(self, message: Message, chat: str) -> tuple[str, dict[str, Any]] | None:
+    def to(self, message: Message, chat: str) -> tuple[str, dict[str, Any]] | None:
         to: dict[str, Any] = {"number": chat}
-        if self._settings.get("typing") == "yes":
+        if self.settings.get("typing") == "yes":
             to["delay"] = round(TYPING_SECONDS * 1000)
         text = text_of(message.body)
         if text is not None:
@@ -135,13 +135,11 @@ class EvolutionProvider(Gateway):
         return body
 
     def _keys(self) -> list[str]:
-        return [key for key in (self._key, self._webhook_secret) if key]
+        return [key for key in (self.secrets["api_key"], self.webhook_secret) if key]
 
     def parse(self, payload: Mapping[str, Any]) -> list[News]:
         event = str(payload.get("event", "")).lower().replace("_", ".").replace("-", ".")
-        if payload.get("instance", self._settings.get("instance")) != self._settings.get(
-            "instance"
-        ):
+        if payload.get("instance", self.settings.get("instance")) != self.settings.get("instance"):
             return []
         told = payload.get("data")
         items = told if isinstance(told, list) else [told]

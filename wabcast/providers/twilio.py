@@ -12,7 +12,7 @@ import hmac
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlencode
 
@@ -20,17 +20,10 @@ from wabcast.clock import Clock
 from wabcast.delivery import Accepted, Deferred, Halted, Lost, Rejected, Scope, Verdict
 from wabcast.errors import Refused, UsageError
 from wabcast.message import Message
-from wabcast.providers.base import Health, Settings, missing
+from wabcast.providers.base import Health, Settings
 from wabcast.providers.gateway import MEDIA, medium, text_of
-from wabcast.providers.http import (
-    TIMEOUT,
-    Answer,
-    AsyncBaseTransport,
-    Http,
-    HttpFault,
-    Unsent,
-    base_url,
-)
+from wabcast.providers.http import TIMEOUT, Answer, AsyncBaseTransport, HttpFault, Unsent
+from wabcast.providers.plain import PlainProvider
 from wabcast.receipts import Inbound, News, Person, Receipt, Status, person
 
 BASE = "https://api.twilio.com"
@@ -60,7 +53,7 @@ _STATUSES = {
 }
 
 
-class TwilioProvider:
+class TwilioProvider(PlainProvider):
     """`account_sid`, `from` (a number, or `messaging_service_sid`), and the auth token.
 
     `webhook_url` and `status_callback` are the addresses that Twilio was given: its signatures
@@ -81,6 +74,7 @@ class TwilioProvider:
     signing_secrets: ClassVar[tuple[str, ...]] = ("auth_token",)
     carries: ClassVar[frozenset[str]] = frozenset({"text", "template", *MEDIA})
     default_rate: ClassVar[str | None] = "80/s"
+    usual_url: ClassVar[str] = BASE
     transient_codes: ClassVar[frozenset[str]] = frozenset(map(str, _THROTTLED | _TRANSIENT)) | {
         "connect",
         "429",
@@ -96,43 +90,20 @@ class TwilioProvider:
         transport: AsyncBaseTransport | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self.validate(settings.values)
-        if lacking := missing(self.needed_secrets, secrets):
-            raise UsageError(
-                f"account {settings.account!r} lacks the secret {lacking[0]!r}",
-                hint=f"account edit {settings.account} --secret {lacking[0]}=env:VARIABLE",
-            )
-        self._settings = settings
-        self._token = secrets["auth_token"].strip()
-        self._clock = clock or Clock()
-        self._known: dict[str, None] = {}
-        sid = settings.get("account_sid")
-        key = base64.b64encode(f"{sid}:{self._token}".encode()).decode()
-        self._http = Http(
-            settings.get("base_url", BASE),
-            {"authorization": f"Basic {key}", "accept": "application/json"},
-            concurrency=concurrency,
-            timeout=timeout,
-            transport=transport,
-            secrets=(self._token, key),
+        super().__init__(
+            settings, secrets, concurrency=concurrency, timeout=timeout, transport=transport
         )
-        self._account = f"2010-04-01/Accounts/{sid}"
+        self.clock = clock or Clock()
+        self._known: dict[str, None] = {}
+        self._account = f"2010-04-01/Accounts/{settings.get('account_sid')}"
 
-    def __repr__(self) -> str:
-        return f"TwilioProvider({self._settings.account!r}, {self._http.base!r})"
+    def headers(self) -> Mapping[str, str]:
+        key = f"{self.settings.get('account_sid')}:{self.secrets['auth_token']}"
+        return {"authorization": f"Basic {base64.b64encode(key.encode()).decode()}"}
 
     @classmethod
     def validate(cls, values: Mapping[str, str]) -> None:
-        if lacking := missing(cls.needed_settings, values):
-            raise UsageError(
-                f"a twilio account needs {lacking[0]}", hint=f"--set {lacking[0]}=AC..."
-            )
-        known = {*cls.needed_settings, *cls.optional_settings}
-        if unknown := sorted(set(values) - known):
-            raise UsageError(
-                f"a twilio account has no setting {unknown[0]!r}",
-                hint=f"it has {', '.join(sorted(known))}",
-            )
+        super().validate(values)
         if not values.get("from") and not values.get("messaging_service_sid"):
             raise UsageError(
                 "a twilio account needs a sender", hint="--set from=+1... or messaging_service_sid"
@@ -143,29 +114,27 @@ class TwilioProvider:
             )
         if values.get("from") and not _SENDER.fullmatch(_number(values["from"])):
             raise UsageError(f"not a sender: {values['from']!r}", hint="as in from=+14155238886")
-        for key in ("base_url", "status_callback", "webhook_url"):
-            if values.get(key) and key == "base_url":
-                base_url(values[key])
-            elif values.get(key) and not values[key].startswith(("https://", "http://")):
+        for key in ("status_callback", "webhook_url"):
+            if values.get(key) and not values[key].startswith(("https://", "http://")):
                 raise UsageError(f"{key} is a URL, not {values[key]!r}", hint="https://...")
 
     async def send(self, message: Message) -> Verdict:
         """One POST; where no answer came, Twilio is asked whether it has the message."""
-        form = self._form(message)
-        if form is None:
-            reason = f"Twilio cannot send {message.body.get('type')} messages this way"
-            return Halted("unsupported", reason, _CAMPAIGN)
-        began = self._clock.now()
+        wanted = self.request(message)
+        if wanted is None:
+            return self.unsayable(message)
+        path, form = wanted
+        began = self.clock.now()
         content = urlencode(form).encode()
         kind = "application/x-www-form-urlencoded"
         try:
-            answer = await self._http.post(f"{self._account}/Messages.json", content, kind)
+            answer = await self.http.post(path, content, kind)
         except Unsent as exc:
             return Deferred("connect", str(exc), scope=_ACCOUNT)
         except HttpFault as exc:
             verdict: Verdict = Lost(str(exc), "no_answer")
         else:
-            verdict = self._verdict(answer)
+            verdict = self.verdict(answer)
         if isinstance(verdict, Lost):
             found = await self._find(form, began)
             verdict = Accepted(found) if found else verdict
@@ -178,13 +147,14 @@ class TwilioProvider:
         if len(self._known) > REMEMBERED:
             del self._known[next(iter(self._known))]
 
-    def _form(self, message: Message) -> dict[str, str] | None:
+    def request(self, message: Message) -> tuple[str, dict[str, str]] | None:
+        """Twilio takes a form, where the others take JSON."""
         form = {"To": f"whatsapp:{message.to}"}
-        if service := self._settings.get("messaging_service_sid"):
+        if service := self.settings.get("messaging_service_sid"):
             form["MessagingServiceSid"] = service
         else:
-            form["From"] = f"whatsapp:{_number(self._settings.get('from'))}"
-        if callback := self._settings.get("status_callback"):
+            form["From"] = f"whatsapp:{_number(self.settings.get('from'))}"
+        if callback := self.settings.get("status_callback"):
             form["StatusCallback"] = callback
         text, sent = text_of(message.body), medium(message.body)
         template = message.body.get("template")
@@ -198,16 +168,16 @@ class TwilioProvider:
                 form["ContentVariables"] = json.dumps(variables, ensure_ascii=False)
         else:
             return None
-        return form
+        return f"{self._account}/Messages.json", form
 
     async def _find(self, form: Mapping[str, str], began: datetime) -> str | None:
         """The SID of what Twilio took for this person since `began`, if it took it."""
         # Newest first. No date: what is queued still has no `date_sent`.
         query = {"To": form["To"], "PageSize": "50"}
         for wait in (1.0, 4.0):
-            await self._clock.sleep(wait)
+            await self.clock.sleep(wait)
             try:
-                payload = (await self._http.get(f"{self._account}/Messages.json", query)).json()
+                payload = (await self.http.get(f"{self._account}/Messages.json", query)).json()
             except HttpFault:
                 continue
             listed = payload.get("messages") if isinstance(payload, dict) else None
@@ -218,33 +188,23 @@ class TwilioProvider:
                     return str(item["sid"])
         return None
 
-    def _verdict(self, answer: Answer) -> Verdict:
+    def message_id(self, told: Mapping[str, Any]) -> str | None:
+        return told.get("sid")
+
+    def refusal(self, answer: Answer) -> Verdict | None:
         payload = answer.json()
         fields: Mapping[str, Any] = payload if isinstance(payload, dict) else {}
-        sid, code = fields.get("sid"), fields.get("code") or fields.get("error_code")
-        told = self._http.scrub(str(fields.get("message") or f"HTTP {answer.status}"))[:300]
-        if answer.status < 300:
-            if isinstance(sid, str) and sid:
-                return Accepted(sid)
-            return Lost(f"HTTP {answer.status} without a message id", "no_id")
-        if isinstance(code, int):
-            return verdict_of(code, told, answer.status)
-        if answer.status == 429:
-            wait = answer.headers.get("retry-after", "")
-            seconds = min(int(wait[:9]), 86_400) if wait.isdecimal() else 0
-            return Deferred("429", told, timedelta(seconds=seconds) or None, _ACCOUNT)
-        if answer.status < 400 or answer.status in (401, 403, 404, 405):
-            return Halted(str(answer.status), told)
-        if answer.status < 500 and answer.status != 408:
-            return Rejected(str(answer.status), told, scope=_MESSAGE)
-        return Lost(told, str(answer.status))
+        code = fields.get("code") or fields.get("error_code")
+        if not isinstance(code, int):
+            return None
+        told = self.http.scrub(str(fields.get("message") or f"HTTP {answer.status}"))[:300]
+        return verdict_of(code, told, answer.status)
 
     async def check(self) -> Health:
         try:
-            answer = await self._http.get(f"{self._account}.json")
+            answer = await self.http.get(f"{self._account}.json")
         except HttpFault as exc:
-            problem = f"{self._http.base} cannot be reached: {exc}. Check the network."
-            return Health(ok=False, status="UNREACHABLE", problems=(problem,))
+            return self.unreachable(exc)
         payload = answer.json()
         word = str(payload.get("status")) if isinstance(payload, dict) else "unknown"
         if answer.status in (401, 403):
@@ -260,9 +220,6 @@ class TwilioProvider:
             "Twilio's content is named by its SID, there is nothing to sync",
             hint="--message FILE.yaml with a template called HX...",
         )
-
-    async def upload(self, file_name: str, mime: str, content: bytes) -> str:  # noqa: ARG002
-        raise Refused(f"Twilio takes media by link, not {file_name}", hint="say link: https://...")
 
     def decode(self, body: bytes) -> dict[str, Any]:
         """Twilio posts forms."""
@@ -305,18 +262,12 @@ class TwilioProvider:
         form = sorted(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
         signature = given.get("x-twilio-signature", "").encode()
         said = "".join(key + value for key, value in form)
-        urls = {self._settings.get("webhook_url"), self._settings.get("status_callback")} - {""}
+        urls = {self.settings.get("webhook_url"), self.settings.get("status_callback")} - {""}
         return any(self._signed(url + said, signature) for url in urls)
 
     def _signed(self, text: str, signature: bytes) -> bool:
-        made = hmac.new(self._token.encode(), text.encode(), hashlib.sha1).digest()
+        made = hmac.new(self.secrets["auth_token"].encode(), text.encode(), hashlib.sha1).digest()
         return hmac.compare_digest(base64.b64encode(made), signature)
-
-    def challenge(self, query: Mapping[str, str]) -> str | None:  # noqa: ARG002  # it asks nothing
-        return None
-
-    async def aclose(self) -> None:
-        await self._http.aclose()
 
 
 def verdict_of(code: int, told: str, status: int = 400) -> Verdict:

@@ -51,12 +51,12 @@ class WahaProvider(Gateway):
 
     @property
     def _session(self) -> str:
-        return self._settings.get("session", "default")
+        return self.settings.get("session", "default")
 
     def chat_of(self, phone: str) -> str:
         return f"{digits(phone)}@c.us"
 
-    def request(self, message: Message, chat: str) -> tuple[str, dict[str, Any]] | None:
+    def to(self, message: Message, chat: str) -> tuple[str, dict[str, Any]] | None:
         to = {"session": self._session, "chatId": chat}
         text = text_of(message.body)
         if text is not None:
@@ -101,7 +101,7 @@ class WahaProvider(Gateway):
     async def typing(self, chat: str) -> None:
         where = {"session": self._session, "chatId": chat}
         await self.post("api/startTyping", where)
-        await self._clock.sleep(TYPING_SECONDS)
+        await self.clock.sleep(TYPING_SECONDS)
         await self.post("api/stopTyping", where)
 
     async def state(self) -> tuple[str, bool]:
@@ -113,12 +113,12 @@ class WahaProvider(Gateway):
 
     def verify(self, headers: Mapping[str, str], body: bytes) -> bool:
         """`X-Webhook-Hmac`: hex HMAC-SHA512 of the raw body."""
-        if not self._webhook_secret:
+        if not self.webhook_secret:
             return False
         given = {key.lower(): value for key, value in headers.items()}
         if given.get("x-webhook-hmac-algorithm", "sha512").lower() != "sha512":
             return False
-        made = hmac.new(self._webhook_secret.encode(), body, hashlib.sha512).hexdigest()
+        made = hmac.new(self.webhook_secret.encode(), body, hashlib.sha512).hexdigest()
         return hmac.compare_digest(made.encode(), given.get("x-webhook-hmac", "").encode())
 
     def parse(self, payload: Mapping[str, Any]) -> list[News]:
