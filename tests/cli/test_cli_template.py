@@ -70,10 +70,10 @@ def test_a_sync_tells_what_it_found_and_can_be_repeated(play: Cli) -> None:
     again = play("template", "sync", "--account", "play", "--json")
     assert again.json == {
         "account": "play",
-        "approved": 6,
+        "approved": 10,
         "added": 0,
         "changed": 0,
-        "unchanged": 10,
+        "unchanged": 14,
         "gone": 0,
     }
     rows = play("template", "list", "--account", "play", "--json").json

@@ -173,9 +173,34 @@ COUPON = button("COPY_CODE", 0, type="coupon_code", coupon_code="X")
 REPLY = {"type": "button", "body": {"text": "Well?"}}
 
 
-def replies(*titles: str) -> dict[str, Any]:
+PLACE = {"latitude": "52.5", "longitude": "13.4"}
+BILL = {
+    "type": "body",
+    "parameters": [
+        {"type": "text", "text": "Ana"},
+        {
+            "type": "currency",
+            "currency": {"fallback_value": "9 EUR", "code": "EUR", "amount_1000": 9000},
+        },
+        {"type": "date_time", "date_time": {"fallback_value": "5 November"}},
+    ],
+}
+
+
+def header(kind: str, **content: str) -> dict[str, Any]:
+    return {"type": "header", "parameters": [{"type": kind, kind: content}]}
+
+
+def cards(*indexes: int, track: bool = True) -> dict[str, Any]:
+    parts = [IMAGE, body_of("5%"), *([TRACK] if track else [])]
+    made = [{"card_index": index, "components": parts} for index in indexes]
+    return {"type": "carousel", "cards": made}
+
+
+def replies(*titles: str, **more: Any) -> dict[str, Any]:
     buttons = [{"type": "reply", "reply": {"id": title, "title": title}} for title in titles]
-    return {"type": "interactive", "interactive": {**REPLY, "action": {"buttons": buttons}}}
+    said = {**REPLY, "action": {"buttons": buttons}, **more}
+    return {"type": "interactive", "interactive": said}
 
 
 @pytest.mark.parametrize(
@@ -207,6 +232,17 @@ def replies(*titles: str) -> dict[str, Any]:
         (template("parcel", TITLE, body_of("Ana", "today"), TRACK), None),
         (template("parcel", TITLE, body_of("Ana", "today")), "131008"),
         (template("coupon", body_of("Ana"), COUPON), None),
+        (template("invoice", header("document", id="1"), body_of("Ana", "9", "x")), "131009"),
+        (template("invoice", header("document", link="https://x/d"), BILL), None),
+        (template("invoice", header("image", link="https://x/d"), BILL), "132012"),
+        (template("clip", header("video", link="https://x/v"), body_of("Ana")), None),
+        (template("visit", header("location", **PLACE), body_of("Ana")), None),
+        (template("visit", header("location", latitude="91"), body_of("Ana")), "131009"),
+        (template("flowers", body_of("Ana"), cards(0, 1)), None),
+        (template("flowers", body_of("Ana")), "132012"),
+        (template("flowers", body_of("Ana"), cards(0)), "132012"),
+        (template("flowers", body_of("Ana"), cards(1, 0)), "131009"),
+        (template("flowers", body_of("Ana"), cards(0, 1, track=False)), "131008"),
         (template("paused_offer", body_of("Ana")), "132015"),
         (template("rejected_offer", body_of("Ana")), "132001"),
         (template("disabled_offer", body_of("Ana")), "132016"),
@@ -218,6 +254,12 @@ def replies(*titles: str) -> dict[str, Any]:
         (replies("a", "b", "c", "d"), "131009"),
         (replies("x" * 21), "100"),
         (replies("a", "a"), "131009"),
+        (replies("a", header={"type": "image", "image": {"link": "https://x/i"}}), None),
+        (replies("a", header={"type": "image", "image": {}}), "131009"),
+        (replies("a", header={"type": "text", "text": "x" * 61}), "100"),
+        (replies("a", header={"type": "poll"}), "131009"),
+        ({"type": "location", "location": {**PLACE}}, None),
+        ({"type": "location", "location": {"latitude": 1}}, "131009"),
     ],
 )
 async def test_what_meta_refuses_is_refused(
@@ -247,7 +289,7 @@ async def test_a_medium_is_sent_by_its_id(provider: SandboxProvider) -> None:
 
 async def test_templates_come_page_by_page(provider: SandboxProvider) -> None:
     names = [(item["name"], item["language"]) for item in await provider.templates()]
-    assert len(names) == len(set(names)) == 10
+    assert len(names) == len(set(names)) == 14
     assert ("greeting", "de") in names
 
 

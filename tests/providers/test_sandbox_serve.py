@@ -108,6 +108,21 @@ async def test_the_knobs_turn_while_it_runs() -> None:
         await provider.aclose()
 
 
+async def test_a_tick_is_taken_and_is_no_message() -> None:
+    sandbox = Sandbox(Knobs())
+    async with served(sandbox) as base_url:
+        client = Http(base_url, {"authorization": "Bearer any"})
+        path = f"v25.0/{PHONE_NUMBER_ID}/messages"
+        tick = {"messaging_product": "whatsapp", "status": "read", "message_id": "wamid.1"}
+        answer = await client.post(path, json.dumps(tick).encode(), "application/json")
+        assert (answer.status, answer.json()) == (200, {"success": True})
+        listed = f"v25.0/{WABA_ID}/message_templates"
+        told = (await client.get(listed, {"summary": "total_count", "name": "greeting"})).json()
+        await client.aclose()
+    assert told["summary"]["total_count"] == len(told["data"]) == 2
+    assert sandbox.stats()["sends"] == 0
+
+
 async def test_receipts_are_posted_signed_until_they_are_taken() -> None:
     bodies: list[bytes] = []
     done = asyncio.Event()

@@ -13,7 +13,7 @@ import json
 import re
 from base64 import b64encode
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -78,9 +78,19 @@ class Seen:
 
 
 class Sandbox:
-    """The app. One process, one event loop; `drain` and `aclose` belong to that loop too."""
+    """The app. One process, one event loop; `drain` and `aclose` belong to that loop too.
 
-    def __init__(self, knobs: Knobs | None = None, clock: Clock | None = None) -> None:
+    `templates` are what the account has, `media` ids that were uploaded before.
+    """
+
+    def __init__(
+        self,
+        knobs: Knobs | None = None,
+        clock: Clock | None = None,
+        *,
+        templates: Sequence[dict[str, Any]] = TEMPLATES,
+        media: Iterable[str] = (),
+    ) -> None:
         self.knobs = knobs or Knobs()
         self.clock = clock or Clock()
         self.log: deque[Seen] = deque(maxlen=self.knobs.log_limit)
@@ -93,8 +103,9 @@ class Sandbox:
             app_secret=self.knobs.app_secret,
             scale=self.knobs.receipt_scale,
         )
-        self._templates = {(item["name"], item["language"]): item for item in TEMPLATES}
-        self._media: dict[str, dict[str, Any]] = {}
+        self._listed = templates
+        self._templates = {(item["name"], item["language"]): item for item in templates}
+        self._media: dict[str, dict[str, Any]] = {media_id: {"id": media_id} for media_id in media}
         self._struck: set[str] = set()
         self._recent: deque[int] = deque()
         self._salt = self.clock.new_id().encode()
@@ -156,7 +167,7 @@ class Sandbox:
             case "GET", [account, "phone_numbers"] if self.knobs.is_account(account):
                 return reply({"data": [self.knobs.number("")]})
             case "GET", [account, "message_templates"] if self.knobs.is_account(account):
-                return reply(page(query))
+                return reply(page(self._listed, query))
             case "GET" | "POST", [account, "subscribed_apps"] if self.knobs.is_account(account):
                 return reply(self._apps(scope["method"]))
         return refusal(unsupported(scope["method"].lower(), parts[0] if parts else ""))
@@ -181,6 +192,8 @@ class Sandbox:
         except (ValueError, RecursionError):
             message = None
         fields = message if isinstance(message, dict) else {}
+        if fields.get("status") == "read" and isinstance(fields.get("message_id"), str):
+            return reply({"success": True})  # a tick, or the sign that somebody types
         to = _DIGITS.sub("", fields["to"]) if isinstance(fields.get("to"), str) else ""
         given = fields.get("biz_opaque_callback_data")
         ref = given if isinstance(given, str) else None

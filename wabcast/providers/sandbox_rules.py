@@ -80,7 +80,9 @@ def check(
         case "template":
             return _template(part, templates, media, marketing=marketing)
         case "interactive":
-            return _interactive(part)
+            return _interactive(part, media)
+        case "location":
+            return _place(part, "location")
         case "image" | "video" | "document" | "audio" | "sticker":
             return _medium(kind, part, media)
     return None
@@ -176,6 +178,10 @@ def _components(
                 wrong = _parameters(by_kind.pop(kind, {}), holes, kind.lower(), named=named)
             case "BUTTONS":
                 wrong = _buttons(by_kind, component["buttons"])
+            case "CAROUSEL":
+                wrong = _carousel(by_kind.pop("CAROUSEL", {}), component["cards"], found, media)
+            case "LIMITED_TIME_OFFER":
+                wrong = _offer(by_kind.pop("LIMITED_TIME_OFFER", {}))
         if wrong:
             return wrong
     if by_kind:
@@ -228,7 +234,51 @@ def _media_header(item: Mapping[str, Any], kind: str, media: Container[str]) -> 
     name = kind.lower()
     if given[0].get("type") != name or not isinstance(given[0].get(name), dict):
         return Wrong(132012, f"header: Format mismatch, expected {kind}")
-    return None if kind == "LOCATION" else _medium(name, given[0][name], media)
+    if kind == "LOCATION":
+        return _place(given[0][name], "header")
+    return _medium(name, given[0][name], media)
+
+
+def _place(part: Mapping[str, Any], where: str) -> Wrong | None:
+    for key, most in (("latitude", 90), ("longitude", 180)):
+        try:
+            fits = abs(float(part[key])) <= most
+        except (KeyError, TypeError, ValueError):
+            fits = False
+        if not fits:
+            return Wrong(131009, f"{where}: {key} is missing or not a degree")
+    return None
+
+
+def _carousel(
+    item: Mapping[str, Any],
+    wanted: Sequence[Mapping[str, Any]],
+    found: Mapping[str, Any],
+    media: Container[str],
+) -> Wrong | None:
+    cards = item.get("cards")
+    if not isinstance(cards, list) or len(cards) != len(wanted):
+        count = len(cards) if isinstance(cards, list) else 0
+        return Wrong(132012, f"carousel: {count} cards do not match the expected {len(wanted)}")
+    for index, (card, definition) in enumerate(zip(cards, wanted, strict=True)):
+        given = card.get("components") if isinstance(card, dict) else None
+        if not isinstance(given, list) or not all(isinstance(part, dict) for part in given):
+            return Wrong(131009, f"carousel: card {index} has no list of components")
+        if card.get("card_index") != index:
+            return Wrong(131009, f"carousel: card {index} has card_index {card.get('card_index')}")
+        inner = {**found, "components": definition["components"]}
+        if wrong := _components(given, inner, media):
+            return wrong
+    return None
+
+
+def _offer(item: Mapping[str, Any]) -> Wrong | None:
+    given = item.get("parameters")
+    first = given[0] if isinstance(given, list) and given else None
+    offer = first.get("limited_time_offer") if isinstance(first, dict) else None
+    if not isinstance(offer, dict) or not isinstance(offer.get("expiration_time_ms"), int):
+        return Wrong(131008, "Required parameter is missing: limited_time_offer expiration_time_ms")
+    return None
 
 
 def _buttons(
@@ -252,13 +302,28 @@ def _buttons(
     return None
 
 
-def _interactive(part: Mapping[str, Any]) -> Wrong | None:
+def _interactive_header(header: object, kind: object, media: Container[str]) -> Wrong | None:
+    if header is None:
+        return None
+    form = header.get("type") if isinstance(header, dict) else None
+    if not isinstance(header, dict) or form not in {"text", "image", "video", "document"}:
+        return Wrong(131009, f"interactive header type {form!r} is not known")
+    if form == "text":
+        return _words(header, "text", 60, "interactive['header']['text']")
+    if kind == "list" or not isinstance(header.get(form), dict):
+        return Wrong(131009, f"a {kind} takes no {form} in its header, or it is empty")
+    return _medium(form, header[form], media)
+
+
+def _interactive(part: Mapping[str, Any], media: Container[str]) -> Wrong | None:
     body, action = part.get("body"), part.get("action")
     if not isinstance(body, dict) or not isinstance(action, dict):
         return Wrong(131008, "Required parameter is missing: interactive body or action")
     kind = part.get("type")
     limit = 4096 if kind == "list" else 1024
     if wrong := _words(body, "text", limit, "interactive['body']['text']"):
+        return wrong
+    if wrong := _interactive_header(part.get("header"), kind, media):
         return wrong
     footer = part.get("footer")
     if footer is not None:
