@@ -56,6 +56,11 @@ class Played(ABC):
     @abstractmethod
     def answer(self, asked: Asked) -> Told: ...
 
+    def kind(self, target: str) -> str:
+        """The type of what is answered there."""
+        del target
+        return "application/json"
+
     def hear(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, bytes]:
@@ -83,7 +88,7 @@ def served(played: P) -> Iterator[P]:
             headers = {key.lower(): value for key, value in self.headers.items()}
             status, told = played.hear(self.command, self.path, headers, body)
             self.send_response(status)
-            self.send_header("content-type", "application/json")
+            self.send_header("content-type", played.kind(self.path))
             self.send_header("content-length", str(len(told)))
             self.end_headers()
             self.wfile.write(told)
