@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from make import Make
 from pysqlite3.dbapi2 import Connection
@@ -13,8 +15,18 @@ from wabcast.store.database import immediate
 
 
 def saying(make: Make, name: str, template: str, language: object) -> Campaign:
-    content = {"type": "template", "template": {"name": template, "language": language}}
-    return make.campaign(name, people=1, status="running", run_id="r", content=content)
+    """A running campaign that says it: `language` as `--message` or as `--template` keeps it."""
+    said: dict[str, object] = {"name": template, "language": language}
+    if isinstance(language, str):
+        said["params"] = {}
+    campaign = make.campaign(name, people=1, status="running", run_id="r")
+    # Put there as it is kept: whether the template is known is not what is asked here.
+    kept = json.dumps({"type": "template", "template": said})
+    with immediate(make.db):
+        make.db.execute(
+            "update campaigns set content = ? where number = ?", (kept, campaign.number)
+        )
+    return make.look(campaign)
 
 
 @pytest.mark.parametrize(
