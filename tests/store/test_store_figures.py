@@ -44,6 +44,19 @@ def test_a_second_look_reads_no_row_of_the_ledger(
     assert not any("campaign_messages" in statement for statement in asked)
 
 
+@pytest.mark.parametrize("busy_seconds", [5.0, 30.0])
+def test_a_look_leaves_the_patience_of_its_connection_as_it_was(
+    spring: Campaign, db_path: Path, busy_seconds: float
+) -> None:
+    """The server's connections are shared, and wait less than a command's."""
+    db = connect(db_path, busy_seconds=busy_seconds)
+    before = db.execute("pragma busy_timeout").fetchone()[0]
+    figures.stats(db, spring)
+    assert figures.kept(db, spring) is not None, "there was something to keep"
+    assert db.execute("pragma busy_timeout").fetchone()[0] == before == busy_seconds * 1000
+    db.close()
+
+
 CHANGES: dict[str, Callable[[Connection, int], Any]] = {
     "retried": lambda db, number: ledger.retry(db, number, codes=None),
     "settled": lambda db, number: ledger.settle_by_hand(

@@ -74,6 +74,17 @@ def connect_read_only(path: Path) -> Connection:
 
 
 @contextmanager
+def hurried(db: Connection, milliseconds: int) -> Iterator[None]:
+    """Wait no longer than this for others while it is entered, and then as long as before."""
+    usual = int(db.execute("pragma busy_timeout").fetchone()[0])
+    db.execute(f"pragma busy_timeout = {milliseconds}")
+    try:
+        yield
+    finally:
+        db.execute(f"pragma busy_timeout = {usual}")
+
+
+@contextmanager
 def immediate(db: Connection) -> Iterator[Connection]:
     """A transaction that holds the write lock from its first statement.
 

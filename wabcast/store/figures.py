@@ -11,14 +11,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from wabcast import metrics
 from wabcast.clock import SECOND, text
 from wabcast.store import campaigns
-from wabcast.store.database import BUSY_SECONDS, OperationalError, immediate
+from wabcast.store.database import OperationalError, hurried, immediate
 
 if TYPE_CHECKING:
     from wabcast.campaign import Campaign
@@ -141,14 +141,9 @@ def keep(db: Connection, found: Found | None) -> None:
     """For the next look, if the file can be written right now."""
     if found is None:
         return
-    db.execute(f"pragma busy_timeout = {PATIENCE}")
-    try:
-        with immediate(db):
-            db.execute(KEEP, found)
-    except OperationalError:
-        pass  # somebody writes, or nobody may: it is reckoned again
-    finally:
-        db.execute(f"pragma busy_timeout = {int(BUSY_SECONDS * 1000)}")
+    # Where somebody writes, or nobody may, it is reckoned again.
+    with suppress(OperationalError), hurried(db, PATIENCE), immediate(db):
+        db.execute(KEEP, found)
 
 
 def reckoned(db: Connection, now: Campaign) -> dict[str, Any]:
