@@ -17,7 +17,7 @@ from wabcast.clock import parse
 from wabcast.times import show_duration
 
 if TYPE_CHECKING:
-    from jinja2 import Template
+    from jinja2 import BaseLoader, Environment, Template
 
 OUR_ADVICE: Mapping[str, str] = {
     "missing": 'Say {{ name | default("...") }} in the message, or fill the contact in.',
@@ -71,7 +71,7 @@ def page(told: Mapping[str, Any], *, zone: tzinfo, now: datetime) -> str:
     """The page for `told`, the value of `campaign report --json`; times are shown in `zone`."""
     return _template().render(
         told=told,
-        funnel=_funnel(told),
+        funnel=funnel(told),
         chart=chart(told["by_time"], zone),
         advice=_by_cause(told),
         prices=_prices(told["pricing"]),
@@ -137,7 +137,8 @@ def _moment(at: datetime, zone: tzinfo) -> str:
     return f"{at.astimezone(zone):%Y-%m-%d %H:%M:%S}"
 
 
-def _funnel(told: Mapping[str, Any]) -> list[dict[str, Any]]:
+def funnel(told: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The steps from everybody to who answered; `wide` is per cent of everybody."""
     steps = (
         ("Recipients", "total_recipients", None, ""),
         ("Sent", "messages_sent", None, ""),
@@ -213,21 +214,28 @@ def _across(by_time: Sequence[Mapping[str, Any]], zone: tzinfo) -> tuple[tuple[f
 def _template() -> Template:
     from importlib.resources import files
 
-    from jinja2 import Environment, StrictUndefined
-
-    env = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=finalize,
-    )
-    env.filters["n"] = lambda count: f"{count:,}"
+    env = environment()
     env.filters["pc"] = lambda rate: "–" if rate is None else f"{rate:.2f}\u202f%"
     source = files("wabcast").joinpath("report_page.html.jinja").read_text(encoding="utf-8")
     return env.from_string(source)
 
 
-def finalize(value: object) -> object:
+def environment(loader: BaseLoader | None = None) -> Environment:
+    """How pages are made of templates: what people said is text, and a hole is noticed."""
+    from jinja2 import Environment, StrictUndefined
+
+    env = Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
+    )
+    env.filters["n"] = lambda count: f"{count:,}"
+    return env
+
+
+def _shown(value: object) -> object:
     """Text without what turns or hides it; a page must not read otherwise than it is."""
     return _UNSEEN.sub("\ufffd", value) if type(value) is str else value

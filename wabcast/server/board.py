@@ -10,7 +10,7 @@ from collections import OrderedDict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from wabcast import message, wiring
+from wabcast import message, report_page, wiring
 from wabcast.campaign import Campaign, CampaignStatus, allowed
 from wabcast.clock import text
 from wabcast.metrics import Speed
@@ -43,14 +43,6 @@ VERBS: Mapping[str, tuple[str, str]] = {
 }
 """What a button does: its label, and the permission that it takes."""
 
-_STEPS = (
-    ("Recipients", "total_recipients", None, ""),
-    ("Sent", "messages_sent", None, ""),
-    ("Delivered", "messages_delivered", "delivery_rate", "of sent"),
-    ("Read", "messages_read", "read_rate", "of delivered"),
-    ("Replied", "messages_replied", "reply_rate", "of delivered"),
-)
-
 
 class Board:
     """The looks. It remembers how fast campaigns move, and nothing else."""
@@ -69,18 +61,8 @@ class Board:
         }
 
     def campaign(self, campaign: Campaign, session: Session) -> dict[str, Any]:
-        whole = max(1, campaign.total_recipients)
         told = self._row(campaign)
-        told["funnel"] = [
-            {
-                "label": label,
-                "count": getattr(campaign, key),
-                "whole": whole,
-                "rate": getattr(campaign, rate) if rate else None,
-                "of": of,
-            }
-            for label, key, rate, of in _STEPS
-        ]
+        told["funnel"] = report_page.funnel(campaigns.as_json(campaign))
         told["buttons"] = [
             (verb, label)
             for verb, (label, permission) in VERBS.items()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import HTMLResponse, Response
 
-from wabcast.report_page import finalize, length, pace, when
+from wabcast.report_page import environment, when
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,21 +71,12 @@ def _read(name: str) -> str:
 
 @cache
 def _environment() -> Environment:
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
+    from jinja2 import FunctionLoader
 
-    env = Environment(
-        loader=FunctionLoader(lambda name: _read(f"{name}.jinja")),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=finalize,
-    )
-    env.filters["n"] = lambda count: f"{count:,}"
+    env = environment(FunctionLoader(lambda name: _read(f"{name}.jinja")))
     env.filters["pc"] = lambda rate: "–" if rate is None else f"{rate:.1f}\u202f%"
     env.filters["when"] = lambda at: f"{when(at, UTC)} UTC" if at else "–"
     env.filters["speed"] = _speed
-    env.globals |= {"length": length, "pace": pace}
     return env
 
 
