@@ -21,10 +21,11 @@ from wabcast.errors import NotFound, WabcastError
 from wabcast.server import board, moves, page
 from wabcast.server.access import Denied, address_of
 from wabcast.server.app import Part
+from wabcast.server.desk import by_whole_id
 from wabcast.server.idempotency import write_down
 from wabcast.server.problems import log
 from wabcast.server.sessions import COOKIE, Session, Sessions
-from wabcast.store import accounts, campaigns, database
+from wabcast.store import accounts, database
 from wabcast.store.events import acting
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class Pages:
 
     def _named(self, db: Connection, session: Session, request: Request) -> Campaign:
         _need(session, "campaigns:read")
-        return _campaign(db, request)
+        return by_whole_id(db, request.path_params["id"])
 
     # -- what forms do: each says where to look next
 
@@ -127,7 +128,7 @@ class Pages:
         _need(session, permission)
         clock = self._house.clock
         with self._house.connections.one() as db:
-            campaign = _campaign(db, request)
+            campaign = by_whole_id(db, request.path_params["id"])
             match verb:
                 case "start":
                     moves.start(db, campaign, clock)
@@ -283,18 +284,6 @@ def _as_caller(
 def _need(session: Session, permission: str) -> None:
     if not session.may(permission):
         raise Forbidden(f"your token may not: {permission}")
-
-
-def _campaign(db: Connection, request: Request) -> Campaign:
-    """By its whole id, as REST has it: a name is no address."""
-    wanted = request.path_params["id"]
-    try:
-        found = campaigns.get(db, wanted)
-    except WabcastError:
-        found = None
-    if found is None or found.id != wanted:
-        raise NotFound("there is no campaign with this id")
-    return found
 
 
 async def _form(request: Request) -> dict[str, str] | None:

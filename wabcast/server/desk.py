@@ -42,14 +42,18 @@ class Desk:
             raise Problem(403, f"this token may not: {permission}")
 
     def campaign(self, id_: str) -> Campaign:
-        """By its whole id. Raises NotFound, which tells nothing of those there are."""
-        try:
-            found = campaigns.get(self.db, id_)
-        except NotFound:
-            found = None
-        if found is None or found.id != id_:
-            raise NotFound("there is no campaign with this id")
-        return found
+        return by_whole_id(self.db, id_)
+
+
+def by_whole_id(db: Connection, id_: str) -> Campaign:
+    """A campaign as addresses name it. Raises NotFound, which tells nothing of those there are."""
+    try:
+        found = campaigns.get(db, id_)
+    except NotFound:
+        found = None
+    if found is None or found.id != id_:
+        raise NotFound("there is no campaign with this id")
+    return found
 
 
 def may(permission: str) -> Callable[[Request], Iterator[Desk]]:

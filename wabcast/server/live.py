@@ -27,7 +27,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.routing import Mount
 
 from wabcast.clock import SECOND
-from wabcast.events import NAMES
 from wabcast.server.access import Denied, address_of
 from wabcast.server.app import Part
 from wabcast.server.problems import log
@@ -200,7 +199,7 @@ class Live:
 
     def _page(self, since: int) -> events.Page:
         with self._house.connections.one() as db:
-            return events.page(db, since, names=NAMES, limit=PAGE)
+            return events.page(db, since, limit=PAGE)
 
     def _last(self) -> int:
         with self._house.connections.one() as db:
