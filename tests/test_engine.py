@@ -31,12 +31,13 @@ from wabcast.delivery import (
     Unsayable,
     Verdict,
 )
-from wabcast.engine import Ending, Plan, Run
+from wabcast.engine import Run
 from wabcast.errors import Exit, StoreError
 from wabcast.gate import AccountGate, Gate
 from wabcast.ledger import SqliteLedger
 from wabcast.message import Message
 from wabcast.pacing import UNLIMITED, Rate
+from wabcast.plan import Ending, Plan
 from wabcast.store import campaigns, database, ledger
 from wabcast.store.audits import audit
 from wabcast.store.database import immediate

@@ -13,8 +13,8 @@ from pysqlite3.dbapi2 import Connection
 from wabcast import due
 from wabcast.campaign import Campaign
 from wabcast.clock import Clock, parse, text, to_micros
-from wabcast.engine import Ending
 from wabcast.errors import Exit
+from wabcast.plan import Ending
 from wabcast.runs import Session
 
 

@@ -6,6 +6,7 @@ share of nobody is no reason to stop.
 
 from __future__ import annotations
 
+import operator
 import re
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,6 +27,8 @@ SHARES = {
     "replied": ("replied", "delivered"),
 }
 """What can be asked for, of whom: the rates of the reports, but for who was tried."""
+
+SIGNS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
 _CONDITION = re.compile(r"\s*([a-z_ ]+?)\s*(>=|<=|>|<)\s*(\d+(?:\.\d+)?)\s*%\s*")
 
@@ -64,7 +67,7 @@ class Condition:
         if not getattr(tried, whole):
             return None
         share = 100 * getattr(tried, part) / getattr(tried, whole)
-        if not _compare(share, self.sign, self.limit):
+        if not SIGNS[self.sign](share, self.limit):
             return None
         what = self.what.replace("_", " ")
         return f"{what} {share:.4g} %, and that is {self.sign} {self.limit:g} %"
@@ -126,15 +129,3 @@ def _conditions(text: str) -> tuple[Condition, ...]:
             )
         found.append(Condition(what, match[2], float(match[3])))
     return tuple(found)
-
-
-def _compare(share: float, sign: str, limit: float) -> bool:
-    match sign:
-        case ">":
-            return share > limit
-        case ">=":
-            return share >= limit
-        case "<":
-            return share < limit
-        case _:
-            return share <= limit

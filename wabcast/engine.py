@@ -34,8 +34,6 @@ from wabcast.message import Message, encode
 from wabcast.plan import Ending, Plan, Say, Sender
 from wabcast.store.marks import Told
 
-__all__ = ["Ending", "Plan", "Run", "Say"]
-
 T = TypeVar("T")
 Recording = asyncio.Future[Any]
 

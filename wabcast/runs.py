@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 from wabcast import content, due, locks, wiring
 from wabcast.campaign import LIFECYCLE, Campaign, CampaignStatus, refusal
 from wabcast.clock import Clock, text
-from wabcast.engine import Ending, Run
-from wabcast.engine import Say as SayTo
+from wabcast.engine import Run
 from wabcast.errors import BadContent, Busy, Exit, Refused, StoreError, WabcastError
 from wabcast.gate import AccountGate
 from wabcast.ledger import SqliteLedger
 from wabcast.pacing import Rate
+from wabcast.plan import Ending
+from wabcast.plan import Say as SayTo
 from wabcast.recorder import Recorder
 from wabcast.store import (
     accounts,

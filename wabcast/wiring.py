@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from wabcast.campaign import Campaign
-    from wabcast.engine import Plan
     from wabcast.gate import AccountGate, Gate
+    from wabcast.plan import Plan
     from wabcast.providers.base import Manners, Provider
     from wabcast.recorder import Recorder
     from wabcast.store.accounts import Account
@@ -141,7 +141,7 @@ def gate_for(
 
 def plan_for(campaign: Campaign, *, attended: bool) -> Plan:
     from wabcast.canary import Canary
-    from wabcast.engine import Plan
+    from wabcast.plan import Plan
 
     plan = Plan(
         campaign.id,

@@ -16,7 +16,7 @@ from wabcast.errors import WORST_FIRST, Exit, UsageError, WabcastError
 
 if TYPE_CHECKING:
     from wabcast.campaign import Campaign
-    from wabcast.engine import Ending
+    from wabcast.plan import Ending
     from wabcast.runs import Session
 
 RAN = (Exit.DONE, Exit.SOME_FAILED, Exit.STOPPED)

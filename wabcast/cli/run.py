@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from wabcast.campaign import Campaign
     from wabcast.due import Look
-    from wabcast.engine import Ending
+    from wabcast.plan import Ending
     from wabcast.runs import Session
 
 app = Verbs()
