@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import time
@@ -16,11 +17,15 @@ from hypothesis import strategies as st
 from pysqlite3.dbapi2 import Connection
 from storm import field_of, judge
 from test_engine import GONE, World, accepted
+from travel import travel
 
 from wabcast.campaign import CampaignStatus
 from wabcast.canary import SHARES, Canary, Tried
-from wabcast.clock import SECOND, parse
+from wabcast.clock import SECOND, parse, text
 from wabcast.errors import Exit, UsageError
+from wabcast.plan import Ending
+from wabcast.store import campaigns
+from wabcast.store.database import immediate
 
 Cli = Callable[..., Ran]
 HOLD = timedelta(minutes=15)
@@ -129,6 +134,29 @@ def test_nobody_sits_through_a_long_hold_for_cron(world: World) -> None:
     assert now.paused_at is not None
     assert timedelta(minutes=14) < parse(now.resume_at) - parse(now.paused_at) <= HOLD
     assert not now.canary_judged
+
+
+def test_a_pause_in_the_hold_ends_it_and_the_rest_of_it_stays_owed(world: World) -> None:
+    campaign = world.campaign(60)
+
+    async def paused() -> Ending:
+        run = world.run(campaign, canary=canary())
+        carrying = asyncio.create_task(run.carry())
+        await asyncio.sleep(300)
+        with immediate(world.db):
+            at = text(world.clock.micros())
+            assert campaigns.move(world.db, campaign, "pause", at=at, reason="by a person")
+        before = world.clock.steady()
+        ending = await carrying
+        assert world.clock.steady() - before < 2 * SECOND
+        return ending
+
+    ending = travel(paused())
+    assert (ending.exit, ending.reason) == (Exit.STOPPED, "by a person")
+    assert len(world.requests) == 20
+    now = world.sound(campaign)
+    assert not now.canary_judged
+    assert now.resume_at is None, "only the person resumes"
 
 
 @pytest.mark.parametrize("people", [5, 20])
