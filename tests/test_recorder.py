@@ -107,6 +107,24 @@ async def test_a_locked_database_is_waited_for(recorder: Counted, db: Connection
     assert recorder.blocked_since is None
 
 
+async def test_an_outcome_goes_with_the_next_intent_and_alone_after_a_moment(
+    recorder: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wabcast.recorder.OUTCOME_DELAY", 60.0)
+    waits = recorder.write(add("outcome"), must=True)
+    await asyncio.sleep(0.05)
+    assert not recorder.groups
+    await recorder.write(add("intent"))
+    assert waits.done()
+    assert recorder.groups == [2]
+    await asyncio.sleep(0)
+    monkeypatch.setattr("wabcast.recorder.OUTCOME_DELAY", 0.001)
+    fresh = Counted(recorder._path)  # noqa: SLF001  # one without a wait under way
+    fresh.start()
+    assert await fresh.write(add("alone"), must=True) == "alone"
+    await fresh.stop()
+
+
 @contextmanager
 def no_room(size: int) -> Iterator[None]:
     """No file may grow beyond `size`, as on a full disk."""

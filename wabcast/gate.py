@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from wabcast.store.database import Connection
 
 
+BEAT = SECOND // 100
+"""Those whose moments are this close, of whatever campaign, go on together: their intents share
+a commit, and each then waits for its own moment."""
+
+
 @dataclass(slots=True)
 class Ticket:
     """A message's moment: `slot` in microseconds, its places in the two logs, and when it left."""
@@ -192,6 +197,7 @@ class Gate:
         self._rate = rate
         self._log = None if rate.unlimited else Log(rate)
         self._limiter = _limiter(rate)
+        self._step = _step(rate)
         self._batch_size = batch_size
         self._batch_delay = round(batch_delay.total_seconds() * SECOND)
         self._jitter = jitter
@@ -219,6 +225,8 @@ class Gate:
                 if not self._taken and self._rate.bucket > 1:
                     # A full bucket is for catching up; a start has nothing to catch up with.
                     await self._limiter.acquire(self._rate.bucket - 1)
+                while self._step and not self._limiter.has_capacity():
+                    await self._clock.sleep(self._step)
                 await self._limiter.acquire()
             self._taken += 1
             ticket = await self.account.take()
@@ -244,7 +252,8 @@ class Gate:
             cooling = self.account.cooling_until
             if cooling > self._clock.micros():
                 why = f"account cooling down: {self.account.reason or 'throttled'}"
-        await self._until(ticket.slot - lead, why)
+        moment = ticket.slot - lead
+        await self._until(moment - moment % BEAT, why)
 
     async def _until(self, moment: int, why: str) -> None:
         """Sleep until `moment` (wall time), in steps: the clock may be set, the lid closed."""
@@ -298,6 +307,14 @@ class Gate:
         for release in (ticket.own, ticket.joint):
             if release is not None:
                 Log.released(release, ticket.left_at)
+
+
+def _step(rate: Rate) -> float:
+    """Seconds from look to look at the bucket, where messages are so close that the limiter's own
+    timer would spin: on uvloop one of less than a millisecond fires early, again and again."""
+    if rate.unlimited or rate.spacing > CATCH_UP / 2:
+        return 0
+    return max(rate.spacing / SECOND, 0.004)
 
 
 def _limiter(rate: Rate) -> AsyncLimiter | None:

@@ -32,6 +32,10 @@ GROUP = 200
 PATIENCE = 90.0
 """How long a locked database is waited for, seconds."""
 
+OUTCOME_DELAY = 0.004
+"""How long an outcome waits for company, seconds. The next intent takes it along at once: no
+more can be in doubt than without the wait."""
+
 OUTCOME_PATIENCE = 10.0
 """How long an outcome waits for a full disk to have room; then the message is in doubt."""
 
@@ -59,6 +63,7 @@ class Recorder:
         self._marks: queue.SimpleQueue[list[_Mark] | None] = queue.SimpleQueue()
         self._told: list[_Mark] = []
         self._gathered: deque[_Mark] = deque()
+        self._soon = self._later = False
         self._ended = False
         self._thread: threading.Thread | None = None
         self.commit_seconds = 0.005
@@ -94,14 +99,23 @@ class Recorder:
         """Queue `one` for `together`, which is called once with all that share a commit and
         returns as many results, in their order; the one for `one`, once it is on disk."""
         future: asyncio.Future[T] = self._loop.create_future()
-        if not self._told:
-            self._loop.call_soon(self._hand_over)
         self._told.append(_Mark(together, one, future, must))
+        if must and not self._soon and not self._later:
+            self._later = True
+            self._loop.call_later(OUTCOME_DELAY, self._wait_is_over)
+        elif not must and not self._soon:
+            self._soon = True
+            self._loop.call_soon(self._hand_over)
         return future
+
+    def _wait_is_over(self) -> None:
+        self._later = False
+        self._hand_over()
 
     def _hand_over(self) -> None:
         """What one turn of the loop brought, at once: waking the thread for each mark cost the
         loop more than making it."""
+        self._soon = False
         if self._told:
             self._marks.put(self._told)
             self._told = []
