@@ -119,7 +119,7 @@ async def test_an_outcome_goes_with_the_next_intent_and_alone_after_a_moment(
     assert recorder.groups == [2]
     await asyncio.sleep(0)
     monkeypatch.setattr("wabcast.recorder.OUTCOME_DELAY", 0.001)
-    fresh = Counted(recorder._path)  # noqa: SLF001  # one without a wait under way
+    fresh = Counted(recorder._path)  # one without a wait under way
     fresh.start()
     assert await fresh.write(add("alone"), must=True) == "alone"
     await fresh.stop()
