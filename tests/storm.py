@@ -27,7 +27,7 @@ WABCAST = str(Path(sys.executable).with_name("wabcast"))
 
 NOTED = """
 import os, sys
-from wabcast import console
+from wabcast import console, runs
 from wabcast.gate import Gate
 
 log = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -39,10 +39,12 @@ async def noted(self, ticket):
     return at
 
 Gate.leave = noted
+runs.HEALTH_EVERY = float(os.environ.get("HEALTH_EVERY", runs.HEALTH_EVERY))
 sys.argv = ["wabcast", *sys.argv[2:]]
 sys.exit(console.main())
 """
-"""The command itself, which also notes when its messages leave: by a clock that all share."""
+"""The command itself, which also notes when its messages leave: by a clock that all share. It
+asks how the number is as often as the test wants."""
 
 
 @dataclass(slots=True)

@@ -185,6 +185,36 @@ def test_a_restart_remembers_the_last_slot(db: Connection, make: Make) -> None:
             assert busiest(road.left, Rate.parse(rate).period) <= Rate.parse(rate).count
 
 
+@pytest.mark.parametrize("where", ["campaign", "account", "both"])
+def test_a_number_of_low_quality_goes_at_half_its_pace(
+    db: Connection, make: Make, where: str
+) -> None:
+    for rate in ("20/s", "1/s"):
+        road = Road(db, make)
+        road.account = make.account(f"shop {rate}", rate=None if where == "campaign" else rate)
+        db.execute("update accounts set quality = 'YELLOW'")
+        travel(road.drive(road.gate("max" if where == "account" else rate), 60))
+        assert 0.4 <= road.use(rate, 60) <= 0.51
+
+
+def test_a_number_that_recovers_has_its_pace_back(db: Connection, make: Make) -> None:
+    road = Road(db, make)
+    db.execute("update accounts set quality = 'RED'")
+    slow = 0
+
+    async def both() -> None:
+        nonlocal slow
+        gate = road.gate("20/s")
+        await road.drive(gate, 10)
+        slow = len(road.left)
+        db.execute("update accounts set quality = 'GREEN'")
+        await road.drive(gate, 10)
+
+    travel(both())
+    assert slow <= 103
+    assert len(road.left) - slow >= 180
+
+
 def test_two_campaigns_of_a_process_share_the_account(db: Connection, make: Make) -> None:
     road = Road(db, make, account="80/s")
     account = road.account_gate()

@@ -72,6 +72,11 @@ class AccountGate:
         return self._lease.cooling_until if self._lease else 0
 
     @property
+    def slowed(self) -> bool:
+        """Whether the number's quality is low: then everything on it goes at half its pace."""
+        return self._lease is not None and self._lease.slowed
+
+    @property
     def calm(self) -> bool:
         """Whether no cool-down is to be ended by the next answer."""
         return not self.cooldown.strikes
@@ -239,6 +244,9 @@ class Gate:
             low, high = self._jitter
             pause = round(self._clock.random.uniform(low, high) * SECOND) if high else 0
             self._reason = f"pace {self._rate}"
+            if self.account.slowed:
+                pause = max(pause, round(2 * self._rate.spacing))
+                self._reason += ", halved: the number's quality is low"
             if self._taken % self._batch_size == 0 and self._batch_delay:
                 pause += self._batch_delay
                 self._reason = "pause between batches"

@@ -90,7 +90,7 @@ class Ledger(Protocol):
 
 CONTROL = """
 select c.status, c.run_id, c.reason, c.pending, c.queued, c.last_slot_at,
-       a.daily_cap, a.ramp, a.first_used_at
+       coalesce(a.daily_cap, a.tier) as daily_cap, a.ramp, a.first_used_at
   from campaigns c join accounts a on a.id = c.account_id where c.number = :number
 """
 

@@ -49,12 +49,22 @@ class Rate:
     def __str__(self) -> str:
         if self.unlimited:
             return "max"
-        unit = next(name for name, secs in _PERIODS.items() if secs * SECOND == self.period)
-        return f"{self.count}/{unit}"
+        for name, seconds in _PERIODS.items():
+            if seconds * SECOND == self.period:
+                return f"{self.count}/{name}"
+        return f"{self.count} in {self.period // SECOND} s"
 
     @property
     def unlimited(self) -> bool:
         return self.period == 0
+
+    @property
+    def halved(self) -> Rate:
+        if self.unlimited:
+            return self
+        if self.count == 1:
+            return Rate(1, 2 * self.period)
+        return Rate(self.count // 2, self.period)
 
     @property
     def per_second(self) -> float:

@@ -162,7 +162,8 @@ class TemplateNews:
 class AccountNews:
     """News of the number or the account (PROVIDERS 3.7), in WhatsApp's words.
 
-    `halts` means that nothing more may be sent. `tier` is a messaging limit where one was told.
+    `halts` means that nothing more may be sent. `tier` is a messaging limit where one was told,
+    `quality` and `throughput` are what `store.condition.Told` says of them.
     """
 
     kind: str
@@ -171,6 +172,8 @@ class AccountNews:
     halts: bool = False
     tier: str | None = None
     phone: str | None = None
+    quality: str | None = None
+    throughput: str | None = None
 
 
 News = Receipt | Inbound | Preference | Moved | TemplateNews | AccountNews

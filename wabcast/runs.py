@@ -29,6 +29,7 @@ from wabcast.store import (
     campaigns,
     copies,
     database,
+    halts,
     ledger,
     reach,
     readiness,
@@ -48,6 +49,11 @@ CONNECTIONS = 1000
 """Of one account at most. The campaigns' own `--concurrency` is what bounds them."""
 
 
+HEALTH_EVERY = 300.0
+"""Seconds from question to question of how a number is while it sends: a WABA's numbers share 200
+management requests an hour (PROVIDERS 5)."""
+
+
 @dataclass(slots=True)
 class Session:
     """What the campaigns of one process share."""
@@ -62,6 +68,7 @@ class Session:
     _gates: dict[int, AccountGate] = field(default_factory=dict)
     _providers: dict[int, Provider] = field(default_factory=dict)
     _webhooks: list[Webhooks] = field(default_factory=list)
+    _watches: list[asyncio.Task[None]] = field(default_factory=list)
     _holder: str = ""
     _stopped: tuple[str, str | None] | None = None
 
@@ -78,6 +85,8 @@ class Session:
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
+        for watch in self._watches:
+            watch.cancel()
         for provider in self._providers.values():
             await provider.aclose()
         for webhooks in self._webhooks:
@@ -159,7 +168,7 @@ class Session:
         content.check(loaded)
         if verb == "start" or campaign.started_at is None:
             await self._check_everybody(provider, campaign, loaded, db)
-        await self._check_account(provider, account)
+        await self._check_account(provider, account, campaign, db)
         return content.renderer(await content.upload_all(loaded, provider, db, self.clock))
 
     async def _check_everybody(
@@ -176,8 +185,22 @@ class Session:
         for warning in content.warnings(db, loaded):
             self.say(warning)
 
-    async def _check_account(self, provider: Provider, account: accounts.Account) -> None:
+    async def _check_account(
+        self, provider: Provider, account: accounts.Account, campaign: Campaign, db: Connection
+    ) -> None:
         health = await provider.check()
+        at = text(self.clock.micros())
+        with database.immediate(db):
+            fell = wiring.heed(db, account, health, at=at)
+            if fell and campaign.status is CampaignStatus.SCHEDULED:
+                campaigns.move(db, campaign, "pause", at=at, reason=halts.FELL)
+        if fell:
+            raise Refused(
+                f"{account.name}: {halts.FELL}",
+                hint="it goes all the same, at half its pace: "
+                f"wabcast campaign {'start' if campaign.status == 'draft' else 'resume'} "
+                f"'{campaign.name}'",
+            )
         if health.ok:
             for problem in health.problems:
                 self.say(f"{account.name}: {problem}")
@@ -314,10 +337,27 @@ class Session:
         if provider is None:
             provider = wiring.provider_for(account, concurrency=CONNECTIONS)
             self._providers[account.id] = provider
+            self._watches.append(asyncio.create_task(self._watch_health(account, provider)))
             webhooks = wiring.hear(provider, account, self.path, self.clock)
             if webhooks is not None:
                 self._webhooks.append(webhooks)
         return provider
+
+    async def _watch_health(self, account: accounts.Account, provider: Provider) -> None:
+        """Ask now and then how the number is: its pace follows, and what cannot send pauses."""
+        while True:
+            await self.clock.sleep(HEALTH_EVERY)
+            health = await provider.check()
+            at = text(self.clock.micros())
+
+            def heed(db: Connection, health: Health = health, at: str = at) -> None:
+                wiring.heed(db, account, health, at=at)
+                if not health.ok and is_final(health):
+                    why = "; ".join(health.problems) or health.status
+                    halts.halt_account(db, account.id, why, at=at)
+
+            with suppress(StoreError):  # the runs meet it too, and end with it
+                await self.recorder.write(heed)
 
 
 def is_final(health: Health) -> bool:

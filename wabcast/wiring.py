@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from wabcast.campaign import Campaign
     from wabcast.gate import AccountGate, Gate
     from wabcast.plan import Plan
-    from wabcast.providers.base import Manners, Provider
+    from wabcast.providers.base import Health, Manners, Provider
     from wabcast.recorder import Recorder
     from wabcast.store.accounts import Account
     from wabcast.store.database import Connection
@@ -107,6 +107,34 @@ def provider_for(account: Account, *, concurrency: int = 10) -> Provider:
     secrets = {key: resolve(source) for key, source in account.secrets.items()}
     build: Callable[..., Provider] = provider_class(account.provider)
     return build(Settings(account.name, account.settings), secrets, concurrency=concurrency)
+
+
+async def ask(account: Account, *, patience: float | None = None) -> Health:
+    """How WhatsApp says the number is: UNREACHABLE where no answer came in `patience` seconds."""
+    import asyncio
+
+    from wabcast.providers.base import Health
+
+    provider = provider_for(account)
+    try:
+        async with asyncio.timeout(patience):
+            return await provider.check()
+    except TimeoutError:
+        told = f"it did not answer in {patience:g} s"
+        return Health(ok=False, status="UNREACHABLE", problems=(told,))
+    finally:
+        await provider.aclose()
+
+
+def heed(db: Connection, account: Account, health: Health, *, at: str) -> bool:
+    """Keep what WhatsApp says of an account, as a part of its pace; True where its quality fell
+    to RED, which has paused what is running on it."""
+    from wabcast.store import halts
+    from wabcast.store.condition import Told
+
+    level = "COEXISTENCE" if health.coexists else health.throughput
+    told = Told(health.quality, health.tier, None if level == "UNKNOWN" else level)
+    return halts.heed(db, account.id, told, at=at)
 
 
 def jitter_of(text: str) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -120,6 +121,19 @@ def test_a_stream_ends_with_the_server_and_goes_on_after_the_last_id(place: Fiel
     assert seen[0] == "campaign:scheduled"
     assert "campaign:started" in seen
     assert again.end() == 0
+
+
+def test_what_is_refused_before_it_is_read_has_the_envelope_too(place: Field) -> None:
+    served = Served(place, "--no-runner")
+    host, _, port = served.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port))) as line:
+        line.sendall(b"GET /api/v1/contacts?search=%b HTTP/1.1\r\n\r\n" % (b"x" * 70_000))
+        head, _, body = line.makefile("rb").read().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"content-type: application/json" in head
+    told = json.loads(body)
+    assert (told["success"], told["data"]["status"]) == (False, 400)
+    assert served.end() == 0
 
 
 def test_parts_can_be_left_out(place: Field) -> None:

@@ -224,6 +224,12 @@ def test_news_of_templates() -> None:
             },
             {"event": "ONBOARDING", "tier": "TIER_2K", "phone": "+15550783881"},
         ),
+        ("phone_number_quality_update", {"event": "FLAGGED"}, {"quality": "FLAGGED"}),
+        (
+            "phone_number_quality_update",
+            {"event": "THROUGHPUT_UPGRADE"},
+            {"quality": None, "throughput": "THROUGHPUT_UPGRADE"},
+        ),
         (
             "business_capability_update",
             {"max_daily_conversations_per_business": 2000},

@@ -10,7 +10,7 @@ from pysqlite3.dbapi2 import Connection
 
 from wabcast.campaign import Campaign
 from wabcast.receipts import TemplateNews
-from wabcast.store import receipts
+from wabcast.store import campaigns, receipts
 from wabcast.store.database import immediate
 
 
@@ -52,3 +52,32 @@ def test_a_template_that_cannot_be_sent_pauses_who_says_it(
         if status == "paused":
             assert now.reason == f"WhatsApp: template menu {event} LOW_QUALITY"
     assert {make.look(campaign).status for campaign in others} == {"running"}
+
+
+def test_a_template_that_is_back_lets_run_resume_whom_its_pause_had_stopped(
+    db: Connection, make: Make
+) -> None:
+    spring = saying(make, "spring", "menu", {"code": "en_US"})
+    by_code = saying(make, "by_code", "menu", "en_US")
+    by_person = saying(make, "by_person", "menu", "en_US")
+    other = saying(make, "other", "news", "en_US")
+
+    def tell(event: str, name: str = "menu") -> None:
+        with immediate(db):
+            news = TemplateNews("1", name, "en_US", event, "")
+            receipts.apply(db, spring.account_id, [news], at=make.at)
+
+    for campaign, reason in (
+        (by_code, "132015 Template is Paused"),
+        (by_person, "paused by ann"),
+    ):
+        campaigns.move(db, campaign, "pause", at=make.at, reason=reason)
+    tell("PAUSED")
+    tell("PAUSED", "news")
+    assert make.look(spring).resume_at is None
+    tell("REINSTATED")
+    assert make.look(spring).resume_at == make.at
+    assert make.look(by_code).resume_at == make.at
+    assert make.look(by_person).resume_at is None
+    assert make.look(other).resume_at is None
+    assert {make.look(campaign).status for campaign in (spring, by_code, by_person)} == {"paused"}

@@ -19,7 +19,8 @@ from wabcast.store.slots import Lease
 NOW = 1_800_000_000 * SECOND
 
 TABLE = """
-create table accounts (id integer primary key, rate text, next_slot_at integer not null default 0,
+create table accounts (id integer primary key, rate text, own_rate text, quality text,
+    next_slot_at integer not null default 0,
     slot_holder text, shared_until integer not null default 0,
     cooling_until integer not null default 0, cooling_reason text)
 """

@@ -22,7 +22,6 @@ from wabcast.cli.account_words import (
 from wabcast.errors import Exit, UsageError
 
 if TYPE_CHECKING:
-    from wabcast.providers.base import Health
     from wabcast.store.accounts import Account
 
 app = Verbs(
@@ -52,7 +51,9 @@ RateOption = Annotated[
 ]
 Cap = Annotated[
     int | None,
-    typer.Option(metavar="N", help="How many people a rolling 24 hours may reach (0: no cap)."),
+    typer.Option(
+        metavar="N", help="How many people a rolling 24 hours may reach (0: its portfolio's tier)."
+    ),
 ]
 RampOption = Annotated[
     str | None,
@@ -191,13 +192,17 @@ def show(name: Name) -> None:
 @app.verb("check", json=True)
 def check(name: Name) -> Exit:
     """Ask the provider how the number is; exit 0 if it can send, 5 if not."""
-    import asyncio
-
+    from wabcast import wiring
+    from wabcast.cli.loop import run_loop
+    from wabcast.clock import Clock, text
     from wabcast.store import accounts
+    from wabcast.store.database import immediate
 
     with output.open_store() as db:
         account = accounts.get(db, name)
-    health = asyncio.run(_ask(account))
+        health = run_loop(wiring.ask(account))
+        with immediate(db):
+            wiring.heed(db, account, health, at=text(Clock().micros()))
     told = {
         "name": account.name,
         "ok": health.ok,
@@ -297,13 +302,3 @@ def remove(
     output.note(f"removed account {name}")
     if output.options().json:
         output.emit({"removed": name})
-
-
-async def _ask(account: Account) -> Health:
-    from wabcast.wiring import provider_for
-
-    provider = provider_for(account)
-    try:
-        return await provider.check()
-    finally:
-        await provider.aclose()

@@ -40,14 +40,20 @@ def check(name: Name) -> Exit:
 
 def report_readiness(name: str) -> Exit:
     """Say whether a campaign could start now, how long it would take, and what binds."""
+    from wabcast import wiring
     from wabcast.aside import cores
     from wabcast.cli.loop import run_loop
+    from wabcast.clock import Clock, text
     from wabcast.store import accounts, campaigns, readiness
+    from wabcast.store.database import immediate
 
     with output.open_store() as db:
         campaign = campaigns.get(db, name)
         account = accounts.get(db, campaign.account)
         loaded, found = run_loop(_look(db, campaign, account))
+        with immediate(db):
+            wiring.heed(db, account, found.health, at=text(Clock().micros()))
+        account = accounts.get(db, campaign.account)
         parts = readiness.shares(db, campaign, cores() if campaign.pending > MANY else 1)
     if not found.content:
         found.people = _everybody(campaign, loaded, parts)
@@ -190,7 +196,9 @@ def _pace(campaign: Campaign, account: Account) -> tuple[float, str]:
 
     usual = wiring.provider_class(account.provider).default_rate
     own = Rate.parse(campaign.rate)
-    joint = Rate.parse(account.rate or usual or "max")
+    joint = Rate.parse(account.rate or account.own_rate or usual or "max")
+    if account.slowed:
+        own, joint = own.halved, joint.halved
     delay = timedelta(milliseconds=campaign.batch_delay)
     size = campaign.batch_size
     pending = campaign.pending
@@ -200,6 +208,11 @@ def _pace(campaign: Campaign, account: Account) -> tuple[float, str]:
     low, high = wiring.jitter_of(campaign.jitter)
     jitter = (low + high) / 2 * pending
     seconds = max(mine, theirs, jitter + pauses)
+    people = account.people
+    if people is not None and pending > people:
+        days = (pending - 1) // people
+        told = "daily cap" if account.daily_cap is not None else "portfolio's tier"
+        return max(seconds, days * 86_400.0), f"the account's {told} of {people:,} people"
     if pauses * 2 > seconds:
         return seconds, f"the pause of {delay.total_seconds():g} s between batches of {size}"
     if jitter + pauses >= max(mine, theirs) and jitter:

@@ -42,6 +42,10 @@ class Level(StrEnum):
     FAIL = "fail"
 
 
+PATIENCE = 5.0
+"""Seconds for an account's answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What was looked at, how it is, and what to do about it."""
@@ -84,7 +88,7 @@ def examine(path: Path) -> Iterator[Finding]:
         yield from sound
         if any(finding.level is Level.FAIL for finding in sound):
             return
-        for look in (_secrets, _running, _in_doubt):
+        for look in (_secrets, _numbers, _running, _in_doubt):
             yield from _guarded(look.__name__.strip("_"), partial(look, db))
 
 
@@ -233,6 +237,26 @@ def _secrets(db: Connection) -> Iterator[Finding]:
         if not wrong:
             kept = f"{len(account.secrets)} secrets can be read"
             yield Finding(f"account {account.name}", Level.OK, f"{account.provider}, {kept}")
+
+
+def _numbers(db: Connection) -> Iterator[Finding]:
+    """What WhatsApp says of each account; one whose secrets are lost was told of above."""
+    from wabcast import wiring
+    from wabcast.cli.loop import run_loop
+    from wabcast.runs import is_final
+    from wabcast.store import accounts
+
+    for account in accounts.every(db):
+        try:
+            health = run_loop(wiring.ask(account, patience=PATIENCE))
+        except WabcastError:
+            continue
+        level = Level.WARN if health.ok or not is_final(health) else Level.FAIL
+        for problem in health.problems:
+            yield Finding(f"number {account.name}", level, problem)
+        if not health.problems:
+            told = ", ".join(filter(None, (health.status, health.quality, health.tier)))
+            yield Finding(f"number {account.name}", Level.OK if health.ok else level, told)
 
 
 def _running(db: Connection) -> Iterator[Finding]:

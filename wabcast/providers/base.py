@@ -41,7 +41,8 @@ class Health:
     UNREACHABLE, TOKEN, UNKNOWN_NUMBER, REFUSED. `quality` GREEN, YELLOW, RED or UNKNOWN;
     `throughput` STANDARD or HIGH; `tier` TIER_250 ... TIER_UNLIMITED, people in 24 h, shared by
     the portfolio. `can_send` AVAILABLE, LIMITED or BLOCKED as the health entities say, who know
-    better than the summary above them (PROVIDERS 4). `subscribed` is None when not asked.
+    better than the summary above them (PROVIDERS 4). `subscribed` is None when not asked;
+    `coexists`: the number is used in the Business app too, at 20 messages a second.
     Each problem is a sentence with what to do about it.
     """
 
@@ -52,6 +53,7 @@ class Health:
     tier: str | None = None
     can_send: str = "UNKNOWN"
     subscribed: bool | None = None
+    coexists: bool = False
     problems: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
 

@@ -37,6 +37,7 @@ _UNSUBSCRIBED = (
     "no app is subscribed to this account's webhooks: no receipt, reply or opt-out will ever come."
     " Subscribe it: POST /WABA_ID/subscribed_apps."
 )
+_SLOWED = "the number's quality is {}: it sends at half its pace."
 _STATUS_ADVICE = {
     "DISCONNECTED": "Register the number again (POST /PHONE_NUMBER_ID/register, with its PIN).",
     "PENDING": "Finish its registration in the WhatsApp Manager.",
@@ -91,7 +92,9 @@ def read(payload: object, apps: object) -> Health:
     if _word(number.get("platform_type")) not in {"", "CLOUD_API", "NOT_APPLICABLE"}:
         fatal.append("the number is not on the Cloud API. Register it there first.")
     if quality == "RED":
-        notes.append("the number's quality is RED. Send less, and only to people who want it.")
+        notes.append(f"{_SLOWED.format(quality)} Send less, and only to people who want it.")
+    elif quality == "YELLOW":
+        notes.append(_SLOWED.format(quality))
     if number.get("is_on_biz_app") is True:
         notes.append("the number is also used in the Business app: at most 20 messages a second.")
     subscribed = _subscribed(apps)
@@ -107,6 +110,7 @@ def read(payload: object, apps: object) -> Health:
         tier=_word(number.get("whatsapp_business_manager_messaging_limit")) or None,
         can_send=can_send,
         subscribed=subscribed,
+        coexists=number.get("is_on_biz_app") is True,
         problems=(*fatal, *notes),
         details={key: number[key] for key in _SPOKEN if isinstance(number.get(key), str)},
     )

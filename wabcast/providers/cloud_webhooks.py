@@ -197,6 +197,8 @@ def _account(kind: str, value: Mapping[str, Any]) -> AccountNews:
         halts=kind == "account_update" and event in _HALTING_EVENTS and ban != "REINSTATE",
         tier=_tier(tier),
         phone=person(_text(value.get("display_phone_number"))).phone,
+        quality=event if event in ("FLAGGED", "UNFLAGGED") else None,
+        throughput=event if event == "THROUGHPUT_UPGRADE" else None,
     )
 
 

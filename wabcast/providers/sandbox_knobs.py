@@ -42,6 +42,7 @@ class Knobs:
     quality: str = "GREEN"
     can_send: str = "AVAILABLE"
     tier: str = "TIER_UNLIMITED"
+    throughput: str = "STANDARD"
     subscribed: bool = True
 
     def turn(self, wanted: object) -> str | None:
@@ -91,7 +92,7 @@ class Knobs:
             "verified_name": "The wabcast sandbox",
             "quality_rating": self.quality,
             "status": self.status,
-            "throughput": {"level": "STANDARD"},
+            "throughput": {"level": self.throughput},
             "whatsapp_business_manager_messaging_limit": self.tier,
             "name_status": "APPROVED",
             "code_verification_status": "VERIFIED",
@@ -115,5 +116,6 @@ _TURNABLE = {
     "quality": (str,),
     "can_send": (str,),
     "tier": (str,),
+    "throughput": (str,),
     "subscribed": (bool,),
 }

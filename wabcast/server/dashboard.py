@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from wabcast import wiring
 from wabcast.clock import text
 from wabcast.errors import NotFound, WabcastError
 from wabcast.server import board, moves, page
@@ -149,14 +150,11 @@ class Pages:
         with self._house.connections.one() as db:
             account = accounts.get(db, request.path_params["name"])
         try:
-            health = asyncio.run(moves.ask(account))
+            health = asyncio.run(wiring.ask(account, patience=moves.PATIENCE))
         except WabcastError as exc:
             # It may name a secret's source: that is for the log.
             log.warning("%s: %s", account.name, exc.message)
             session.notes.append(("bad", f"{account.name} cannot be asked; the log says why"))
-            return ""
-        if health is None:
-            session.notes.append(("bad", f"{account.name} does not answer"))
             return ""
         told = f"{account.name}: {health.status.lower()}"
         if health.quality != "UNKNOWN":

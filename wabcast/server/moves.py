@@ -20,7 +20,6 @@ from wabcast.store import accounts, campaigns, schedules
 from wabcast.store.database import immediate
 
 if TYPE_CHECKING:
-    from wabcast.providers.base import Health
     from wabcast.store.database import Connection
 
 NOT_CONNECTED = "WhatsApp account is not connected"
@@ -91,21 +90,10 @@ def _startable(campaign: Campaign) -> bool:
 def _check_connected(db: Connection, campaign: Campaign) -> None:
     account = accounts.get(db, campaign.account)
     try:
-        health = asyncio.run(ask(account))
+        health = asyncio.run(wiring.ask(account, patience=PATIENCE))
     except WabcastError as exc:
         # It may name a secret's source: that is for the log.
         log.warning("%s: %s", account.name, exc.message)
         raise Refused(NOT_CONNECTED) from None
-    if health is not None and not health.ok and runs.is_final(health):
+    if not health.ok and runs.is_final(health):
         raise Refused(NOT_CONNECTED)
-
-
-async def ask(account: accounts.Account) -> Health | None:
-    provider = wiring.provider_for(account)
-    try:
-        async with asyncio.timeout(PATIENCE):
-            return await provider.check()
-    except TimeoutError:
-        return None
-    finally:
-        await provider.aclose()

@@ -14,13 +14,31 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
 from wabcast import receiver
 from wabcast.errors import Refused, UsageError
+from wabcast.server.problems import failure
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from wabcast.server.app import House
+
+
+class Enveloped(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # uvicorn picks it at run time
+    """A connection whose refusals below the app have the envelope of all others.
+
+    An address of more than 64 KiB is one, and what is not HTTP.
+    """
+
+    def send_400_response(self, msg: str) -> None:
+        body = bytes(failure(400, msg.rstrip(".").lower()).body)
+        self.transport.write(
+            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
+            b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(body), body)
+        )
+        self.transport.close()
 
 
 async def serve(
@@ -36,6 +54,7 @@ async def serve(
     server = receiver.Server(app, lambda: ready(where))
     server.config.lifespan = "on"
     server.config.ws = "auto"
+    server.config.http = Enveloped
     serving = asyncio.create_task(server.serve([listening]))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -28,7 +28,8 @@ class Account:
     """A sender. `rate` as `80/s`, None: the provider's own; `daily_cap`: people in 24 hours.
 
     `secrets` are sources (`env:VAR`, `file:PATH`, `keyring:SERVICE/USER`), not values.
-    `cooling_until` is in microseconds since the epoch, 0: never was.
+    `cooling_until` is in microseconds since the epoch, 0: never was. `quality`, `tier` and
+    `own_rate` are what WhatsApp said last (`store.condition`).
     """
 
     name: str
@@ -43,19 +44,32 @@ class Account:
     cooling_until: int = 0
     cooling_reason: str | None = None
     halted_reason: str | None = None
+    quality: str | None = None
+    tier: int | None = None
+    own_rate: str | None = None
     created_at: str = ""
     updated_at: str = ""
+
+    @property
+    def slowed(self) -> bool:
+        """Whether the number's quality is low: then it sends at half its pace."""
+        return self.quality in ("YELLOW", "RED")
+
+    @property
+    def people(self) -> int | None:
+        """How many in 24 hours: what somebody named, else the portfolio's tier."""
+        return self.tier if self.daily_cap is None else self.daily_cap
 
 
 GET = """
 select id, name, provider, settings, secrets, rate, daily_cap, ramp, first_used_at,
-       cooling_until, cooling_reason, halted_reason, created_at, updated_at
+       cooling_until, cooling_reason, halted_reason, quality, tier, own_rate, created_at, updated_at
   from accounts where name = :name
 """
 
 EVERY = """
 select id, name, provider, settings, secrets, rate, daily_cap, ramp, first_used_at,
-       cooling_until, cooling_reason, halted_reason, created_at, updated_at
+       cooling_until, cooling_reason, halted_reason, quality, tier, own_rate, created_at, updated_at
   from accounts order by name
 """
 

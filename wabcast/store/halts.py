@@ -17,10 +17,11 @@ from wabcast.clock import parse, text
 from wabcast.delivery import Deferred, Halted, Rejected, Scope
 from wabcast.errors import NotFound
 from wabcast.events import Event
-from wabcast.store import campaigns, events
+from wabcast.store import campaigns, condition, events, schedules
 
 if TYPE_CHECKING:
     from wabcast.campaign import Campaign
+    from wabcast.store.condition import Told
     from wabcast.store.database import Connection
 
 ACCOUNT = "select name from accounts where id = :id"
@@ -44,6 +45,15 @@ select count(*) from (
 """
 
 HALF, WINDOW = 50, 100
+
+FELL = "WhatsApp: the number's quality fell to RED. Send less, and only to people who want it"
+
+# Of whom WhatsApp itself stopped: with a webhook, or with the code of a template's pause.
+STOPPED = """
+select number from campaigns
+ where account_id = :account and status = 'paused' and resume_at is null
+   and (instr(reason, :told) = 1 or instr(reason, '132015 ') = 1)
+"""
 
 SLACK = timedelta(seconds=5)
 """WhatsApp tells whole seconds, by a clock of its own."""
@@ -92,18 +102,43 @@ def halt_account(
         events.add(db, Event(words.ACCOUNT_HALTED, halted[0].id, told), at=at)
 
 
+def heed(db: Connection, account: int, told: Told, *, at: str) -> bool:
+    """Keep what was said of the account; a fall to RED pauses what runs on it. True: it fell."""
+    fell = condition.note(db, account, told)
+    if fell:
+        halt_account(db, account, FELL, at=at)
+    return fell
+
+
 def halt_template(
-    db: Connection, account: int, name: str, language: str, reason: str, *, at: str
+    db: Connection, account: int, name: str, language: str, event: str, *, at: str
 ) -> None:
     """Pause every running campaign of the account that says this template in this language."""
     for campaign in campaigns.running_on(db, account):
-        said = campaign.content.get("template")
-        if not isinstance(said, Mapping) or said.get("name") != name:
-            continue
-        spoken = said.get("language")
-        code = spoken.get("code") if isinstance(spoken, Mapping) else spoken
-        if str(code).replace("-", "_") == language.replace("-", "_"):
-            _pause(db, campaign, reason, at=at)
+        if _says(campaign, name, language):
+            _pause(db, campaign, f"{_of_template(name)}{event}".rstrip(), at=at)
+
+
+def free_template(db: Connection, account: int, name: str, language: str, *, at: str) -> None:
+    """It may be sent again: whom its pause had stopped is resumed by the next `wabcast run`."""
+    wanted = {"account": account, "told": _of_template(name)}
+    for row in db.execute(STOPPED, wanted).fetchall():
+        if _says(campaigns.by_number(db, row[0]), name, language):
+            schedules.resume_now(db, row[0], at=at)
+
+
+def _of_template(name: str) -> str:
+    """How the reason of a pause begins that the news of a template brought."""
+    return f"WhatsApp: template {name} "
+
+
+def _says(campaign: Campaign, name: str, language: str) -> bool:
+    said = campaign.content.get("template")
+    if not isinstance(said, Mapping) or said.get("name") != name:
+        return False
+    spoken = said.get("language")
+    code = spoken.get("code") if isinstance(spoken, Mapping) else spoken
+    return str(code).replace("-", "_") == language.replace("-", "_")
 
 
 def _break(db: Connection, number: int, code: str, reason: str, *, at: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sqlite_utils import Migrations
 
 from wabcast.failpoints import failpoint
-from wabcast.store import revisions, trials, whereabouts
+from wabcast.store import condition, revisions, trials, whereabouts
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -390,3 +390,8 @@ def m005_revisions(db: Database) -> None:
 @migrations()
 def m006_canary(db: Database) -> None:
     run_script(db, trials.COLUMNS)
+
+
+@migrations()
+def m007_condition(db: Database) -> None:
+    run_script(db, condition.COLUMNS)

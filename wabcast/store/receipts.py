@@ -30,6 +30,7 @@ from wabcast.receipts import (
     TemplateNews,
 )
 from wabcast.store import events, halts, inbox, parked
+from wabcast.store.condition import Told
 from wabcast.store.halts import Fault
 from wabcast.store.inbox import Heard, Reply
 from wabcast.store.parked import stamp
@@ -113,6 +114,8 @@ _STAMPS = (
 
 UNSAYABLE = frozenset({"PAUSED", "DISABLED", "REJECTED", "DELETED", "LOCKED"})
 """News of a template after which nobody gets it: what still says it would only fail."""
+
+SAYABLE = frozenset({"APPROVED", "REINSTATED"})
 
 
 @dataclass(slots=True)
@@ -299,6 +302,8 @@ class _Batch:
             case TemplateNews():
                 self._template(item)
             case AccountNews():
+                told = Told(item.quality, item.tier, item.throughput)
+                halts.heed(self._db, self._account, told, at=self._at)
                 if item.halts:
                     reason = " ".join(filter(None, ("WhatsApp:", item.event, item.detail)))
                     halts.halt_account(self._db, self._account, reason, at=self._at)
@@ -321,9 +326,11 @@ class _Batch:
         told = {"name": item.name, "language": item.language, "status": item.event}
         told |= {"id": item.template_id, "reason": item.reason}
         events.add(self._db, Event(words.TEMPLATE_STATUS, None, told), at=self._at)
+        whose = self._db, self._account, item.name, item.language
         if item.event in UNSAYABLE:
-            why = f"WhatsApp: template {item.name} {item.event} {item.reason}".rstrip()
-            halts.halt_template(self._db, self._account, item.name, item.language, why, at=self._at)
+            halts.halt_template(*whose, f"{item.event} {item.reason}", at=self._at)
+        elif item.event in SAYABLE:
+            halts.free_template(*whose, at=self._at)
 
     def write(self) -> None:
         """Write what the receipts changed, then what the replies prove on top of it."""

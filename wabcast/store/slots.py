@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from wabcast.store.database import Connection
 
 READ = """
-select rate, next_slot_at, slot_holder, shared_until, cooling_until, cooling_reason
+select rate, own_rate, quality, next_slot_at, slot_holder, shared_until, cooling_until,
+       cooling_reason
   from accounts where id = :account
 """
 
@@ -41,7 +42,8 @@ class Lease:
     """Slots of an account: `first`, and `count` of them every `spacing` microseconds.
 
     `shared` says that another process uses the same account: then a message may be no later
-    than `CATCH_UP` for its slot. No slots at all (`count` 0) means no limit.
+    than `CATCH_UP` for its slot. No slots at all (`count` 0) means no limit. `slowed`: the
+    number's quality is low, everything on it goes at half its pace.
     """
 
     rate: Rate
@@ -51,19 +53,25 @@ class Lease:
     shared: bool = False
     cooling_until: int = 0
     cooling_reason: str | None = None
+    slowed: bool = False
 
 
 def lease(db: Connection, account: int, *, holder: str, now: int, usual: Rate = UNLIMITED) -> Lease:
     """Take the next slots: 50 ms' worth, at least one. Inside the caller's transaction.
 
-    `usual` is the provider's own rate, for an account that was given none.
+    `usual` is the provider's own rate, for an account that was given none and whose number has
+    none of its own.
     """
     row = db.execute(READ, {"account": account}).fetchone()
-    rate = Rate.parse(row["rate"]) if row["rate"] else usual
+    named = row["rate"] or row["own_rate"]
+    rate = Rate.parse(named) if named else usual
+    slowed = row["quality"] in ("YELLOW", "RED")
+    if slowed:
+        rate = rate.halved
     until, reason = int(row["cooling_until"]), row["cooling_reason"]
     if rate.unlimited:
         # A cool-down holds even where no rate does.
-        return Lease(rate, max(now, until), 0.0, 0, cooling_until=until, cooling_reason=reason)
+        return Lease(rate, max(now, until), 0.0, 0, False, until, reason, slowed)  # noqa: FBT003
     next_slot, shared_until = int(row["next_slot_at"]), int(row["shared_until"])
     recent = next_slot > now - rate.period - LATE
     if recent and row["slot_holder"] not in (None, holder):
@@ -87,7 +95,7 @@ def lease(db: Connection, account: int, *, holder: str, now: int, usual: Rate = 
         "shared": shared_until,
     }
     db.execute(LEASE, leased)
-    return Lease(rate, first, spacing, count, shared, until, reason)
+    return Lease(rate, first, spacing, count, shared, until, reason, slowed)
 
 
 def hold_back(db: Connection, account: int, *, until: int, reason: str) -> None:

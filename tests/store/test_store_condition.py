@@ -1,0 +1,82 @@
+"""What WhatsApp says of an account is kept, is a part of its pace, and stops only at a fall."""
+
+from __future__ import annotations
+
+import pytest
+from make import Make
+from pysqlite3.dbapi2 import Connection
+
+from wabcast.pacing import Rate
+from wabcast.receipts import AccountNews
+from wabcast.store import accounts, condition, halts, receipts, slots
+from wabcast.store.condition import Told
+from wabcast.store.database import immediate
+
+NOW = 1_800_000_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("tier", "people"),
+    [
+        ("TIER_250", 250),
+        ("TIER_2K", 2_000),
+        ("TIER_100K", 100_000),
+        ("TIER_UNLIMITED", None),
+        ("TIER_NOT_SET", 7),
+        ("TIER_0", 7),
+        ("", 7),
+        (None, 7),
+    ],
+)
+def test_the_tier_is_the_cap_where_nobody_named_one(
+    db: Connection, make: Make, tier: str | None, people: int | None
+) -> None:
+    account = make.account()
+    db.execute("update accounts set tier = 7")
+    condition.note(db, account.id, Told(tier=tier))
+    assert accounts.get(db, "shop").people == people
+    capped = make.account("capped", daily_cap=20)
+    condition.note(db, capped.id, Told(tier=tier))
+    assert accounts.get(db, "capped").people == 20
+
+
+def test_the_throughput_is_the_rate_where_nobody_named_one(db: Connection, make: Make) -> None:
+    account, named = make.account(), make.account("named", rate="5/s")
+    usual = Rate.parse("80/s")
+    for level, rate in (("HIGH", "1000/s"), (None, "1000/s"), ("COEXISTENCE", "20/s")):
+        for number in (account.id, named.id):
+            condition.note(db, number, Told(throughput=level))
+        assert str(slots.lease(db, account.id, holder="r", now=NOW, usual=usual).rate) == rate
+        assert str(slots.lease(db, named.id, holder="r", now=NOW, usual=usual).rate) == "5/s"
+    condition.note(db, account.id, Told(throughput="STANDARD"))
+    assert slots.lease(db, account.id, holder="r", now=NOW, usual=usual).rate == usual
+
+
+def test_only_a_fall_to_red_pauses_and_a_person_may_go_on(db: Connection, make: Make) -> None:
+    spring = make.campaign("spring", people=1, status="running", run_id="r")
+    for quality, fell in (("RED", False), ("GREEN", False), ("YELLOW", False), (None, False)):
+        assert halts.heed(db, spring.account_id, Told(quality), at=make.at) is fell
+    assert make.look(spring).status == "running"
+    assert halts.heed(db, spring.account_id, Told("RED"), at=make.at)
+    paused = make.look(spring)
+    assert (paused.status, paused.reason) == ("paused", halts.FELL)
+    again = make.campaign("again", people=1, status="running", run_id="r")
+    assert not halts.heed(db, spring.account_id, Told("RED"), at=make.at)
+    assert not halts.heed(db, spring.account_id, Told("UNKNOWN"), at=make.at)
+    assert make.look(again).status == "running"
+    assert slots.lease(db, spring.account_id, holder="r", now=NOW).slowed
+
+
+def test_webhooks_tell_it_too(db: Connection, make: Make) -> None:
+    spring = make.campaign("spring", people=1, status="running", run_id="r")
+
+    def told(**news: str) -> accounts.Account:
+        item = AccountNews("phone_number_quality_update", "", **news)  # type: ignore[arg-type]
+        with immediate(db):
+            receipts.apply(db, spring.account_id, [item], at=make.at)
+        return accounts.get(db, "shop")
+
+    account = told(tier="TIER_2K", throughput="THROUGHPUT_UPGRADE", quality="UNFLAGGED")
+    assert (account.tier, account.own_rate, account.quality) == (2000, "1000/s", "GREEN")
+    assert told(quality="FLAGGED").quality == "RED"
+    assert make.look(spring).status == "paused"
