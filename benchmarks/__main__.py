@@ -21,7 +21,16 @@ from types import ModuleType
 
 from benchmarks.measure import Line, machine
 
-PARTS = ("sending", "message", "pacing", "importing", "campaigns", "starting", "receiving")
+PARTS = (
+    "sending",
+    "message",
+    "pacing",
+    "importing",
+    "campaigns",
+    "starting",
+    "receiving",
+    "watching",
+)
 BASELINE = Path(__file__).with_name("baseline.json")
 FELL = 0.2
 """By so much of what it was a ratio may be worse before it is told."""

@@ -17,8 +17,6 @@ import pytest
 from served import Served
 from storm import Field, field_of
 
-from wabcast.store import campaigns, database
-
 pytestmark = [
     pytest.mark.timeout(300),
     pytest.mark.skipif(
@@ -109,17 +107,31 @@ def test_the_seeds_snippet_hears_all_five_and_after_a_restart(folder: Path, plac
         "progress": 28.57,
     }
     assert isinstance(data["failed"], dict)
+    assert data["failed"]["error"].startswith("a bug: ZeroDivisionError")
     assert set(data["failed"]) == {"campaignId", "error", "failedAt"}
     assert served.end() == 0
 
 
+BUGGY = """
+from wabcast.providers.sandbox import SandboxProvider
+
+class Buggy(SandboxProvider):
+    async def send(self, message):
+        return 1 // 0
+"""
+
+
 def _fail_one(place: Field) -> None:
-    """A run that meets a bug of ours; there is no other way to fail."""
-    place.run("campaign", "duplicate", "storm", "--name", "broken")
-    db = database.connect(Path(place.env["WABCAST_DB"]))
-    with database.immediate(db):
-        broken = campaigns.get(db, "broken")
-        at = place.show("broken")["created_at"]
-        assert campaigns.move(db, broken, "start", at=at, run="a run")
-        assert campaigns.move(db, broken, "fail", at=at, reason="a bug")
-    db.close()
+    """A real run through a plugin with a bug; there is no other way to fail."""
+    there = place.home / "plugins"
+    told = there / "buggy-1.0.dist-info"
+    told.mkdir(parents=True)
+    (there / "buggy.py").write_text(BUGGY)
+    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: buggy\nVersion: 1.0\n")
+    (told / "entry_points.txt").write_text("[wabcast.providers]\nbuggy = buggy:Buggy\n")
+    place.env["PYTHONPATH"] = str(there)
+    place.run("account", "add", "buggy", "--provider", "buggy")
+    text = ("--text", "Hello {{first_name}}", "--all")
+    place.run("campaign", "create", "broken", "--account", "buggy", *text)
+    place.run("campaign", "start", "broken", "--yes", "--quiet", code=1)
+    assert place.show("broken")["status"] == "failed"

@@ -1,0 +1,160 @@
+"""A run at 1000/s that 200 Socket.IO clients watch, against the same without; and a client that
+does not read.
+
+`python -m benchmarks.watching hear|stall URL TOKEN COUNT` is COUNT clients in a process of their
+own. It prints a line when all are let in, and at the end of its input what each has heard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import PYTHON, ROOT, WABCAST, Home, Line, home, median, played, ratio
+from benchmarks.receiving import serving
+
+FULL, QUICK = (10_000, 3), (2_000, 1)
+
+CLIENTS = 200
+STALLED = 50
+RATE = "1000/s"
+
+
+async def _ended() -> None:
+    """Until whoever started us closes our input."""
+    await asyncio.to_thread(sys.stdin.read)
+
+
+async def hear(url: str, token: str, count: int) -> None:
+    import aiohttp
+    import socketio
+
+    heard: list[Counter[str]] = [Counter() for _ in range(count)]
+
+    async def one(nr: int, http: aiohttp.ClientSession) -> socketio.AsyncClient:
+        client = socketio.AsyncClient(http_session=http)
+        client.on("*", lambda event, *_: heard[nr].update([event]))
+        await client.connect(url, auth={"token": token}, transports=["websocket"])
+        return client
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        clients = [await one(nr, http) for nr in range(count)]
+        print("in", flush=True)
+        await _ended()
+        print(json.dumps([dict(each) for each in heard]), flush=True)
+        for client in clients:
+            await client.disconnect()
+
+
+async def stall(url: str, token: str, count: int) -> None:
+    """Let in, and then nothing is read of what comes."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    ask = (
+        b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: bench\r\n"
+        b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+        b"Sec-WebSocket-Version: 13\r\n\r\n"
+    )
+    said = b'40{"token":"%b"}' % token.encode()
+    lines = []
+    for _ in range(count):
+        reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
+        writer.write(ask)
+        await reader.readuntil(b"\r\n\r\n")
+        # One masked frame of text; a mask of noughts leaves it as it is.
+        writer.write(bytes([0x81, 0x80 | 126, *len(said).to_bytes(2), 0, 0, 0, 0]) + said)
+        lines.append(writer)
+    print("in", flush=True)
+    await _ended()
+    print("[]", flush=True)
+
+
+@contextmanager
+def watched(how: str, url: str, token: str, count: int, told: list[Any]) -> Iterator[None]:
+    """Clients beside; what they have heard is in `told` afterwards."""
+    child = subprocess.Popen(
+        [PYTHON, "-m", "benchmarks.watching", how, url, token, str(count)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    if child.stdout.readline() != "in\n":
+        raise RuntimeError("the clients were not let in")
+    yield
+    out, _ = child.communicate()
+    told.append(json.loads(out))
+
+
+def memory_of(pid: int) -> float:
+    """MB that a process has now."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def sent_at(place: Home, name: str) -> float:
+    """Messages a second of a campaign at 1000/s, from the first that left to the last."""
+    place.campaign(name, rate=RATE, concurrency=100)
+    rate: float = _carry(place, name)["accounts"][0]["rate"]
+    return rate
+
+
+def _carry(place: Home, name: str) -> dict[str, Any]:
+    from benchmarks.pacing import carried
+
+    return carried(place, str(place.db), name)
+
+
+def measure(count: int, turns: int) -> list[Line]:
+    rates: dict[str, list[float]] = {"alone": [], "watched": []}
+    heard: list[Any] = []
+    with home() as place, played() as world:
+        place.account(world.url)
+        place.wabcast("contact", "import", str(place.people(count)), "--quiet")
+        token = json.loads(
+            place.wabcast("token", "create", "bench", "--role", "viewer", "--json").out
+        )["token"]
+        env = os.environ | {"BENCH_TOKEN": "a-token-of-no-one"}
+        server = [WABCAST, "--db", str(place.db), "serve", "--port", "0", "--no-runner", "--quiet"]
+        with serving(server, env) as (url, pid):
+            for turn in range(turns):
+                rates["alone"].append(sent_at(place, f"alone-{turn}"))
+                with watched("hear", url, token, CLIENTS, heard):
+                    rates["watched"].append(sent_at(place, f"watched-{turn}"))
+            before = memory_of(pid)
+            with watched("stall", url, token, STALLED, []):
+                entered = memory_of(pid)
+                sent_at(place, "stalled")
+                after = memory_of(pid)
+    least = min(each.get("campaign:progress", 0) for clients in heard for each in clients)
+    if least < count // 100:
+        raise RuntimeError(f"a client heard {least} of {count // 100} campaign:progress")
+    return [
+        Line(
+            "watched/alone",
+            f"1000/s with {CLIENTS} Socket.IO clients, against without",
+            f"{median(rates['watched']):,.0f}/s, each heard all that was told",
+            ratio(rates["watched"], rates["alone"]),
+            0.95,
+        ),
+        Line(
+            "",
+            f"memory of the server for {STALLED} clients that do not read",
+            f"{entered - before:+.1f} MB at first, {after - entered:+.1f} MB after {count:,} sent",
+        ),
+    ]
+
+
+PARTS = {"hear": hear, "stall": stall}
+
+if __name__ == "__main__":
+    how, url, token, count = sys.argv[1:]
+    asyncio.run(PARTS[how](url, token, int(count)))
