@@ -1,10 +1,11 @@
 """`make bench`: measure, print a table in Markdown, and say what fell behind.
 
-    python -m benchmarks [PART...] [--quick] [--count N] [--turns N] [--keep]
+    python -m benchmarks [PART...] [--quick] [--count N] [--turns N] [--keep] [--guard FACTOR]
 
 A part is a module here with `measure(count, turns) -> list[Line]`; its `FULL` and `QUICK` are
 how many and how often. The ratios are compared with those of `baseline.json`, which `--keep`
-writes anew: figures differ from machine to machine, ratios within a run hardly do.
+writes anew: figures differ from machine to machine, ratios within a run hardly do. With
+`--guard` a ratio that is worse by more than that factor is an error, as CI wants it.
 """
 
 from __future__ import annotations
@@ -36,15 +37,15 @@ FELL = 0.2
 """By so much of what it was a ratio may be worse before it is told."""
 
 
-def fallen(lines: Sequence[Line], before: dict[str, float]) -> list[str]:
-    """What is worse than it was by more than a fifth."""
+def fallen(lines: Sequence[Line], before: dict[str, float], fell: float = FELL) -> list[str]:
+    """What is worse than it was by more than a fifth, or by more than `fell` of it."""
     told = []
     for line in lines:
         was = before.get(line.key)
         if line.ratio is None or not was:
             continue
         now = line.ratio / was if line.more else was / max(line.ratio, 1e-9)
-        if now < 1 - FELL:
+        if now < 1 - fell:
             told.append(f"{line.key}: {line.ratio:.2f}, it was {was:.2f}")
     return told
 
@@ -81,6 +82,7 @@ def main() -> None:
     asked.add_argument("--count", type=int, help="messages, rows, ... of each")
     asked.add_argument("--turns", type=int, help="how often; the median counts")
     asked.add_argument("--keep", action="store_true", help="write the ratios to baseline.json")
+    asked.add_argument("--guard", type=float, metavar="FACTOR", help="fail on what fell by it")
     said = asked.parse_args()
     before: dict[str, float] = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
     lines: list[Line] = []
@@ -92,6 +94,8 @@ def main() -> None:
     print(f"{machine()}\n\n{table(lines)}")
     for told in fallen(lines, before):
         print(f"fell: {told}", file=sys.stderr)
+    if said.guard and (far := fallen(lines, before, 1 - 1 / said.guard)):
+        sys.exit(f"worse by more than a factor of {said.guard:g}: {'; '.join(far)}")
     if said.keep:
         kept = before | {line.key: round(line.ratio, 3) for line in lines if line.ratio is not None}
         BASELINE.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")

@@ -59,7 +59,8 @@ async def stall(url: str, token: str, count: int) -> None:
     host, _, port = url.removeprefix("http://").partition(":")
     ask = (
         b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: bench\r\n"
-        b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+        b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
         b"Sec-WebSocket-Version: 13\r\n\r\n"
     )
     said = b'40{"token":"%b"}' % token.encode()

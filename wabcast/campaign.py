@@ -75,6 +75,8 @@ def refusal(verb: str, name: str, status: CampaignStatus) -> WabcastError:
 
 
 def _way_out(verb: str, name: str, status: CampaignStatus) -> str:
+    if status is _S.PAUSED and verb == "unschedule":
+        return f"it waits for a person already; to end it: wabcast campaign cancel '{name}'"
     if status is _S.PAUSED:
         return f"go on with: wabcast campaign resume '{name}'"
     if status in FINISHED:

@@ -53,6 +53,7 @@ def pause(names: Names, wait: Wait = "30s") -> Exit:
 def cancel(name: Name, wait: Wait = "30s", yes: Yes = False) -> None:
     """End it for good: what is still pending is skipped."""
     from wabcast import control
+    from wabcast.campaign import CampaignStatus
     from wabcast.clock import Clock
     from wabcast.store import campaigns
     from wabcast.times import duration
@@ -60,7 +61,9 @@ def cancel(name: Name, wait: Wait = "30s", yes: Yes = False) -> None:
     patience = duration(wait, option="--wait")
     with output.open_store() as db:
         campaign = campaigns.get(db, name)
-        output.confirm(f"Cancel {campaign.name}? {campaign.pending:,} will not get it.", yes=yes)
+        if campaign.status is not CampaignStatus.CANCELLED:
+            question = f"Cancel {campaign.name}? {campaign.pending:,} will not get it."
+            output.confirm(question, yes=yes)
         changed = control.cancel(db, output.options().db, campaign, clock=Clock(), wait=patience)
         output.note(f"{campaign.name} {'cancelled' if changed else 'was cancelled already'}")
         if output.options().json:
