@@ -137,6 +137,16 @@ def heed(db: Connection, account: Account, health: Health, *, at: str) -> bool:
     return halts.heed(db, account.id, told, at=at)
 
 
+def note_health(db: Connection, account: Account, health: Health, *, at: str) -> None:
+    """The same for who only looks: where the file cannot be written right now, it is let be."""
+    from contextlib import suppress
+
+    from wabcast.store.database import OperationalError, hurried, immediate
+
+    with suppress(OperationalError), hurried(db, 200), immediate(db):
+        heed(db, account, health, at=at)
+
+
 def jitter_of(text: str) -> tuple[float, float]:
     """`10s` is anything up to ten seconds, `5s-15s` at least five; in seconds."""
     from wabcast.times import duration

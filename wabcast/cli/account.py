@@ -196,13 +196,11 @@ def check(name: Name) -> Exit:
     from wabcast.cli.loop import run_loop
     from wabcast.clock import Clock, text
     from wabcast.store import accounts
-    from wabcast.store.database import immediate
 
     with output.open_store() as db:
         account = accounts.get(db, name)
         health = run_loop(wiring.ask(account))
-        with immediate(db):
-            wiring.heed(db, account, health, at=text(Clock().micros()))
+        wiring.note_health(db, account, health, at=text(Clock().micros()))
     told = {
         "name": account.name,
         "ok": health.ok,

@@ -45,14 +45,12 @@ def report_readiness(name: str) -> Exit:
     from wabcast.cli.loop import run_loop
     from wabcast.clock import Clock, text
     from wabcast.store import accounts, campaigns, readiness
-    from wabcast.store.database import immediate
 
     with output.open_store() as db:
         campaign = campaigns.get(db, name)
         account = accounts.get(db, campaign.account)
         loaded, found = run_loop(_look(db, campaign, account))
-        with immediate(db):
-            wiring.heed(db, account, found.health, at=text(Clock().micros()))
+        wiring.note_health(db, account, found.health, at=text(Clock().micros()))
         account = accounts.get(db, campaign.account)
         parts = readiness.shares(db, campaign, cores() if campaign.pending > MANY else 1)
     if not found.content:
