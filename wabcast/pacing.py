@@ -80,8 +80,8 @@ class Rate:
     @property
     def slack(self) -> int:
         """How much wider than the period the slots of a full window are laid, microseconds:
-        1 % (97 % of a rate must be used), from 500/s up 0.4 % (99 %)."""
-        return self.period * (4 if self.per_second >= 500 else 10) // 1000
+        1 % (97 % of a rate must be used), from 200/s up 0.4 % (99 %)."""
+        return self.period * (4 if self.per_second >= 200 else 10) // 1000
 
     @property
     def spacing(self) -> float:

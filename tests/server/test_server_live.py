@@ -176,14 +176,19 @@ async def test_who_comes_back_has_missed_nothing(opened: Opened) -> None:
         assert offsets == list(range(int(last) + 1, int(last) + 1 + len(heard)))
 
 
-async def test_a_revoked_token_hears_no_more(
-    opened: Opened, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("end", ["revoked", "expired"])
+async def test_a_token_that_ends_hears_no_more(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
     monkeypatch.setattr(live, "BEAT_EVERY", 0)
     async with opened() as place:
         staying = await place.listener(token=place.token("stays", "viewer"))
         going = await place.listener(token=place.token("goes", "viewer"))
-        tokens.revoke(place.db, "goes", at=text(Clock().now()))
+        if end == "revoked":
+            tokens.revoke(place.db, "goes", at=text(Clock().now()))
+        else:
+            now = text(Clock().now())
+            place.db.execute("update tokens set expires_at = ? where name = 'goes'", (now,))
         async with asyncio.timeout(30):
             await going.io.wait()
         place.tell("campaign:started")
