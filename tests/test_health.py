@@ -91,3 +91,36 @@ def test_the_tier_is_the_cap_and_check_says_so(place: Field) -> None:
     assert told["reason"].startswith("daily cap of 250 people is used up until")
     checked = json.loads(place.run("account", "check", "shop", "--json"))
     assert (checked["tier"], checked["throughput"]) == ("TIER_250", "HIGH")
+
+
+def test_a_fall_before_the_start_leaves_it_to_a_person(place: Field) -> None:
+    place.campaign(40, "--rate", "max")
+    place.run("account", "check", "shop")
+    place.turn(quality="RED")
+    soon = (Clock().now() + timedelta(seconds=2)).isoformat()
+    place.run("campaign", "schedule", "storm", "--at", soon)
+    time.sleep(2)
+    assert place.spawn("run").wait(60) == 5
+    assert place.spawn("run").wait(60) == 0  # it waits, every minute
+    told = place.show()
+    assert (told["status"], told["messages_sent"]) == ("paused", 0)
+    assert "quality fell to RED" in told["reason"]
+    place.run("campaign", "resume", "storm", "--yes")
+    assert place.show()["messages_sent"] == 40
+
+
+def test_doctor_says_how_each_number_is(place: Field) -> None:
+    place.campaign(1)
+
+    def number() -> dict[str, str]:
+        done = json.loads(place.run("doctor", "--json", code=None))
+        (found,) = [one for one in done["findings"] if one["check"] == "number shop"]
+        return {key: found[key] for key in ("level", "message")}
+
+    assert number() == {"level": "ok", "message": "CONNECTED, GREEN, TIER_UNLIMITED"}
+    place.turn(quality="RED")
+    assert number()["level"] == "warn"
+    place.turn(quality="GREEN", token_dead=True)
+    assert number()["level"] == "fail"
+    place.fall()
+    assert number()["level"] == "warn"
