@@ -213,6 +213,7 @@ def test_a_number_that_recovers_has_its_pace_back(db: Connection, make: Make) ->
     travel(both())
     assert slow <= 103
     assert len(road.left) - slow >= 180
+    assert busiest(road.left, SECOND) <= 20
 
 
 def test_two_campaigns_of_a_process_share_the_account(db: Connection, make: Make) -> None:

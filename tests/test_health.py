@@ -93,18 +93,21 @@ def test_the_tier_is_the_cap_and_check_says_so(place: Field) -> None:
     assert (checked["tier"], checked["throughput"]) == ("TIER_250", "HIGH")
 
 
-def test_a_fall_before_the_start_leaves_it_to_a_person(place: Field) -> None:
+def test_a_fall_before_the_start_leaves_all_that_is_due_to_a_person(place: Field) -> None:
     place.campaign(40, "--rate", "max")
+    place.run("campaign", "duplicate", "storm", "--name", "second")
     place.run("account", "check", "shop")
     place.turn(quality="RED")
     soon = (Clock().now() + timedelta(seconds=2)).isoformat()
-    place.run("campaign", "schedule", "storm", "--at", soon)
+    for name in ("storm", "second"):
+        place.run("campaign", "schedule", name, "--at", soon)
     time.sleep(2)
     assert place.spawn("run").wait(60) == 5
-    assert place.spawn("run").wait(60) == 0  # it waits, every minute
-    told = place.show()
-    assert (told["status"], told["messages_sent"]) == ("paused", 0)
-    assert "quality fell to RED" in told["reason"]
+    assert place.spawn("run").wait(60) == 0  # they wait, every minute
+    for name in ("storm", "second"):
+        told = place.show(name)
+        assert (told["status"], told["messages_sent"]) == ("paused", 0)
+        assert "quality fell to RED" in told["reason"]
     place.run("campaign", "resume", "storm", "--yes")
     assert place.show()["messages_sent"] == 40
 

@@ -26,8 +26,12 @@ if TYPE_CHECKING:
 
 
 BEAT = SECOND // 50
-"""20 ms. Those whose moments are this close, of whatever campaign, go on together: their intents share
-a commit, and each then waits for its own moment."""
+"""20 ms. Those whose moments are this close, of whatever campaign, go on together: their intents
+share a commit, and each then waits for its own moment."""
+
+
+AHEAD = SECOND // 20
+"""An intent is committed no earlier than this before its slot, or more would be in doubt."""
 
 
 @dataclass(slots=True)
@@ -136,7 +140,7 @@ class AccountGate:
             return  # a cool-down began meanwhile: these slots lie before its end
         if lease.rate != self._rate:
             self._rate = lease.rate
-            self._log = None if lease.rate.unlimited else Log(lease.rate)
+            self._log = None if lease.rate.unlimited else Log(lease.rate, self._log)
         self._lease, self._used = lease, 0
         self._leased_at = now
         if lease.cooling_reason:
@@ -261,7 +265,7 @@ class Gate:
             if cooling > self._clock.micros():
                 why = f"account cooling down: {self.account.reason or 'throttled'}"
         moment = ticket.slot - lead
-        await self._until(moment - moment % BEAT, why)
+        await self._until(max(moment - moment % BEAT, ticket.slot - AHEAD), why)
 
     async def _until(self, moment: int, why: str) -> None:
         """Sleep until `moment` (wall time), in steps: the clock may be set, the lid closed."""

@@ -123,9 +123,10 @@ class Log:
     harmless, a full window is not.
     """
 
-    def __init__(self, rate: Rate) -> None:
+    def __init__(self, rate: Rate, before: Log | None = None) -> None:
+        """`before`: the log of the same messages at another rate; what it holds still counts."""
         self._window = rate.period + rate.slack // 2
-        self._last: deque[Release] = deque(maxlen=rate.count)
+        self._last: deque[Release] = deque(before._last if before else (), maxlen=rate.count)
         self._full = rate.count
 
     def enter(self) -> Release:

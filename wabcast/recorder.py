@@ -33,8 +33,8 @@ PATIENCE = 90.0
 """How long a locked database is waited for, seconds."""
 
 OUTCOME_DELAY = 0.004
-"""How long an outcome waits for company, seconds. The next intent takes it along at once: no
-more can be in doubt than without the wait."""
+"""How long an outcome waits for company, seconds. The next intent takes it along at once: at a
+kill no more is in doubt than was on the wire in so short a time before."""
 
 OUTCOME_PATIENCE = 10.0
 """How long an outcome waits for a full disk to have room; then the message is in doubt."""

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from wabcast.recorder import Recorder
 from wabcast.store import (
     accounts,
     campaigns,
+    condition,
     copies,
     database,
     halts,
@@ -37,7 +39,7 @@ from wabcast.store import (
 )
 
 if TYPE_CHECKING:
-    from wabcast.providers.base import Health, Provider
+    from wabcast.providers.base import Provider
     from wabcast.store.database import Connection
     from wabcast.webhooks import Webhooks
 
@@ -87,6 +89,8 @@ class Session:
     async def __aexit__(self, *_exc: object) -> None:
         for watch in self._watches:
             watch.cancel()
+        if self._watches:
+            await asyncio.wait(self._watches)
         for provider in self._providers.values():
             await provider.aclose()
         for webhooks in self._webhooks:
@@ -135,7 +139,7 @@ class Session:
                 verb = self._verb(campaign, verb)
                 account = accounts.get(db, campaign.account)
                 provider = await self._provider(account)
-                say = await self._ready(provider, account, campaign, verb, db)
+                say = await self._ready(provider, account, campaign, verb, db, unasked=unasked)
                 run_id = self.clock.new_run_id()
                 campaign = self._claim(db, campaign, verb, run_id, unasked=unasked)
             finally:
@@ -162,13 +166,15 @@ class Session:
         campaign: Campaign,
         verb: str,
         db: Connection,
+        *,
+        unasked: bool,
     ) -> SayTo:
         """Refuse what cannot go well, before anything is sent; what is said to each person."""
         loaded = await content.refresh(db, campaign, provider, self.clock)
         content.check(loaded)
         if verb == "start" or campaign.started_at is None:
             await self._check_everybody(provider, campaign, loaded, db)
-        await self._check_account(provider, account, campaign, db)
+        await self._check_account(provider, account, campaign, db, unasked=unasked)
         return content.renderer(await content.upload_all(loaded, provider, db, self.clock))
 
     async def _check_everybody(
@@ -186,15 +192,20 @@ class Session:
             self.say(warning)
 
     async def _check_account(
-        self, provider: Provider, account: accounts.Account, campaign: Campaign, db: Connection
+        self,
+        provider: Provider,
+        account: accounts.Account,
+        campaign: Campaign,
+        db: Connection,
+        *,
+        unasked: bool,
     ) -> None:
         health = await provider.check()
-        at = text(self.clock.micros())
         with database.immediate(db):
-            fell = wiring.heed(db, account, health, at=at)
-            if fell and campaign.status is CampaignStatus.SCHEDULED:
-                campaigns.move(db, campaign, "pause", at=at, reason=halts.FELL)
-        if fell:
+            fell = wiring.heed(db, account, health, at=text(self.clock.micros()))
+            since = condition.red_since(db, account.id)
+        # What nobody asked for since then waits for a person: `run` sets aside what is refused.
+        if fell or (unasked and since is not None and campaign.updated_at < since):
             raise Refused(
                 f"{account.name}: {halts.FELL}",
                 hint="it goes all the same, at half its pace: "
@@ -206,7 +217,7 @@ class Session:
                 self.say(f"{account.name}: {problem}")
             return
         told = "; ".join(health.problems) or health.status
-        if not is_final(health):
+        if not wiring.is_final(health):
             self.say(f"{account.name} does not say how it is ({told}); trying all the same")
             return
         raise Refused(
@@ -347,24 +358,14 @@ class Session:
         """Ask now and then how the number is: its pace follows, and what cannot send pauses."""
         while True:
             await self.clock.sleep(HEALTH_EVERY)
-            health = await provider.check()
-            at = text(self.clock.micros())
-
-            def heed(db: Connection, health: Health = health, at: str = at) -> None:
-                wiring.heed(db, account, health, at=at)
-                if not health.ok and is_final(health):
-                    why = "; ".join(health.problems) or health.status
-                    halts.halt_account(db, account.id, why, at=at)
-
-            with suppress(StoreError):  # the runs meet it too, and end with it
-                await self.recorder.write(heed)
-
-
-def is_final(health: Health) -> bool:
-    """Whether WhatsApp itself says no; a server that is down or says nothing clear may recover."""
-    if health.status == "UNREACHABLE":
-        return False
-    return health.status != "REFUSED" or str(health.details.get("code", "")).isdecimal()
+            try:
+                health = await provider.check()
+                at = text(self.clock.micros())
+                await self.recorder.write(
+                    partial(wiring.heed, account=account, health=health, at=at, running=True)
+                )
+            except Exception as exc:  # noqa: BLE001  # it is asked again; nobody awaits this task
+                self.say(f"{account.name} cannot be asked how it is: {exc}")
 
 
 async def carry_all(

@@ -120,20 +120,41 @@ async def ask(account: Account, *, patience: float | None = None) -> Health:
         async with asyncio.timeout(patience):
             return await provider.check()
     except TimeoutError:
-        told = f"it did not answer in {patience:g} s"
-        return Health(ok=False, status="UNREACHABLE", problems=(told,))
+        return Health(ok=False, status="UNREACHABLE", problems=("it did not answer in time",))
     finally:
         await provider.aclose()
 
 
-def heed(db: Connection, account: Account, health: Health, *, at: str) -> bool:
+def is_final(health: Health) -> bool:
+    """Whether WhatsApp itself says no; a server that is down or says nothing clear may recover."""
+    if health.status == "UNREACHABLE":
+        return False
+    return health.status != "REFUSED" or str(health.details.get("code", "")).isdecimal()
+
+
+UNTOLD = frozenset({"UNREACHABLE", "REFUSED", "TOKEN", "UNKNOWN_NUMBER"})
+"""Our own words, where WhatsApp said nothing of the number."""
+
+CUT_OFF = frozenset({"TOKEN", "UNKNOWN_NUMBER", "DISCONNECTED", "BANNED", "RESTRICTED"})
+"""What stops a run that is asked in its midst. Other words may pass, and the sends tell anyway."""
+
+
+def heed(
+    db: Connection, account: Account, health: Health, *, at: str, running: bool = False
+) -> bool:
     """Keep what WhatsApp says of an account, as a part of its pace; True where its quality fell
-    to RED, which has paused what is running on it."""
+    to RED, which has paused what is running on it. `running`: so does a number that is cut off."""
     from wabcast.store import halts
     from wabcast.store.condition import Told
 
+    if running and not health.ok and (health.status in CUT_OFF or health.can_send == "BLOCKED"):
+        why = "; ".join(health.problems) or health.status
+        halts.halt_account(db, account.id, why, at=at)
+    if health.status in UNTOLD:
+        return False
     level = "COEXISTENCE" if health.coexists else health.throughput
-    told = Told(health.quality, health.tier, None if level == "UNKNOWN" else level)
+    number = health.details.get("display_phone_number")
+    told = Told(health.quality, health.tier, None if level == "UNKNOWN" else level, number)
     return halts.heed(db, account.id, told, at=at)
 
 

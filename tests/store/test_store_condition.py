@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import pytest
 from make import Make
 from pysqlite3.dbapi2 import Connection
 
+from wabcast.clock import Clock
 from wabcast.pacing import Rate
 from wabcast.receipts import AccountNews
 from wabcast.store import accounts, condition, halts, receipts, slots
@@ -33,10 +37,10 @@ def test_the_tier_is_the_cap_where_nobody_named_one(
 ) -> None:
     account = make.account()
     db.execute("update accounts set tier = 7")
-    condition.note(db, account.id, Told(tier=tier))
+    condition.note(db, account.id, Told(tier=tier), at=make.at)
     assert accounts.get(db, "shop").people == people
     capped = make.account("capped", daily_cap=20)
-    condition.note(db, capped.id, Told(tier=tier))
+    condition.note(db, capped.id, Told(tier=tier), at=make.at)
     assert accounts.get(db, "capped").people == 20
 
 
@@ -45,10 +49,10 @@ def test_the_throughput_is_the_rate_where_nobody_named_one(db: Connection, make:
     usual = Rate.parse("80/s")
     for level, rate in (("HIGH", "1000/s"), (None, "1000/s"), ("COEXISTENCE", "20/s")):
         for number in (account.id, named.id):
-            condition.note(db, number, Told(throughput=level))
+            condition.note(db, number, Told(throughput=level), at=make.at)
         assert str(slots.lease(db, account.id, holder="r", now=NOW, usual=usual).rate) == rate
         assert str(slots.lease(db, named.id, holder="r", now=NOW, usual=usual).rate) == "5/s"
-    condition.note(db, account.id, Told(throughput="STANDARD"))
+    condition.note(db, account.id, Told(throughput="STANDARD"), at=make.at)
     assert slots.lease(db, account.id, holder="r", now=NOW, usual=usual).rate == usual
 
 
@@ -62,21 +66,39 @@ def test_only_a_fall_to_red_pauses_and_a_person_may_go_on(db: Connection, make: 
     assert (paused.status, paused.reason) == ("paused", halts.FELL)
     again = make.campaign("again", people=1, status="running", run_id="r")
     assert not halts.heed(db, spring.account_id, Told("RED"), at=make.at)
-    assert not halts.heed(db, spring.account_id, Told("UNKNOWN"), at=make.at)
     assert make.look(again).status == "running"
     assert slots.lease(db, spring.account_id, holder="r", now=NOW).slowed
+    assert condition.red_since(db, spring.account_id) == make.at
+    assert not halts.heed(db, spring.account_id, Told("NA"), at=make.at)
+    assert not slots.lease(db, spring.account_id, holder="r", now=NOW).slowed
+    assert condition.red_since(db, spring.account_id) is None
 
 
-def test_webhooks_tell_it_too(db: Connection, make: Make) -> None:
+def test_webhooks_tell_it_too_of_this_number_alone(db: Connection, make: Make) -> None:
     spring = make.campaign("spring", people=1, status="running", run_id="r")
 
-    def told(**news: str) -> accounts.Account:
-        item = AccountNews("phone_number_quality_update", "", **news)  # type: ignore[arg-type]
+    def told(phone: str | None = "+15550783881", **news: str) -> accounts.Account:
+        item = AccountNews("phone_number_quality_update", "", phone=phone, **news)  # type: ignore[arg-type]
         with immediate(db):
             receipts.apply(db, spring.account_id, [item], at=make.at)
         return accounts.get(db, "shop")
 
-    account = told(tier="TIER_2K", throughput="THROUGHPUT_UPGRADE", quality="UNFLAGGED")
-    assert (account.tier, account.own_rate, account.quality) == (2000, "1000/s", "GREEN")
+    account = told(tier="TIER_2K", throughput="THROUGHPUT_UPGRADE", quality="FLAGGED")
+    assert (account.tier, account.own_rate, account.quality) == (2000, None, None)
+    condition.note(db, account.id, Told("GREEN", number="+1 555-078-3881"), at=make.at)
+    for other in (None, "+15550783882"):
+        assert told(other, quality="FLAGGED").quality == "GREEN"
+    account = told(throughput="THROUGHPUT_UPGRADE", quality="UNFLAGGED")
+    assert (account.own_rate, account.quality) == ("1000/s", "YELLOW")
     assert told(quality="FLAGGED").quality == "RED"
     assert make.look(spring).status == "paused"
+
+
+def test_another_number_begins_anew(db: Connection, make: Make) -> None:
+    account = make.account()
+    condition.note(db, account.id, Told("RED", "TIER_250", "HIGH"), at=make.at)
+    for settings, tier in (({}, 250), ({"phone_number_id": "2"}, None)):
+        changed = partial(replace, settings=settings, rate="9/s")
+        accounts.edit(db, "shop", changed, now=Clock().now())
+        assert accounts.get(db, "shop").tier == tier
+    assert condition.red_since(db, account.id) is None

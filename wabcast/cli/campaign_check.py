@@ -207,10 +207,10 @@ def _pace(campaign: Campaign, account: Account) -> tuple[float, str]:
     jitter = (low + high) / 2 * pending
     seconds = max(mine, theirs, jitter + pauses)
     people = account.people
-    if people is not None and pending > people:
-        days = (pending - 1) // people
+    days = (pending - 1) // people if people and pending else 0
+    if days * 86_400 > seconds:
         told = "daily cap" if account.daily_cap is not None else "portfolio's tier"
-        return max(seconds, days * 86_400.0), f"the account's {told} of {people:,} people"
+        return days * 86_400.0, f"the account's {told} of {people:,} people"
     if pauses * 2 > seconds:
         return seconds, f"the pause of {delay.total_seconds():g} s between batches of {size}"
     if jitter + pauses >= max(mine, theirs) and jitter:

@@ -243,7 +243,6 @@ def _numbers(db: Connection) -> Iterator[Finding]:
     """What WhatsApp says of each account; one whose secrets are lost was told of above."""
     from wabcast import wiring
     from wabcast.cli.loop import run_loop
-    from wabcast.runs import is_final
     from wabcast.store import accounts
 
     for account in accounts.every(db):
@@ -251,11 +250,12 @@ def _numbers(db: Connection) -> Iterator[Finding]:
             health = run_loop(wiring.ask(account, patience=PATIENCE))
         except WabcastError:
             continue
-        level = Level.WARN if health.ok or not is_final(health) else Level.FAIL
+        level = Level.WARN if health.ok or not wiring.is_final(health) else Level.FAIL
         for problem in health.problems:
             yield Finding(f"number {account.name}", level, problem)
         if not health.problems:
-            told = ", ".join(filter(None, (health.status, health.quality, health.tier)))
+            known = (health.status, health.quality.replace("UNKNOWN", ""), health.tier)
+            told = ", ".join(filter(None, known))
             yield Finding(f"number {account.name}", Level.OK if health.ok else level, told)
 
 

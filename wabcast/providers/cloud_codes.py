@@ -129,7 +129,7 @@ CODES: Mapping[int, Meaning] = {
     132015: Meaning(
         _C,
         "the template is paused: people reacted badly to it",
-        "Resume the campaign when it is active again, or use another template.",
+        "When WhatsApp says that it is active again `wabcast run` goes on; or use another.",
     ),
     132016: Meaning(_C, "the template is disabled for good", "Use another template."),
     132068: Meaning(_C, "the template's flow is blocked", "Mend the flow."),

@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wabcast import control, drafts, runs, wiring
+from wabcast import control, drafts, wiring
 from wabcast.campaign import LIFECYCLE, Campaign, CampaignStatus, refusal
 from wabcast.clock import Clock, text
 from wabcast.errors import Busy, Refused, WabcastError
@@ -95,5 +95,5 @@ def _check_connected(db: Connection, campaign: Campaign) -> None:
         # It may name a secret's source: that is for the log.
         log.warning("%s: %s", account.name, exc.message)
         raise Refused(NOT_CONNECTED) from None
-    if not health.ok and runs.is_final(health):
+    if not health.ok and wiring.is_final(health):
         raise Refused(NOT_CONNECTED)

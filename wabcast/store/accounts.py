@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from wabcast import clock
 from wabcast.errors import NotFound, Refused, UsageError
+from wabcast.store import condition
 from wabcast.store.database import immediate
 
 if TYPE_CHECKING:
@@ -144,6 +145,8 @@ def edit(
         if new.name != old.name and _find(db, new.name):
             raise Refused(f"there is already an account {new.name!r}", hint="choose another name")
         db.execute(EDIT, _row(new, now) | {"id": old.id})
+        if dict(new.settings) != dict(old.settings):
+            condition.forget(db, old.id)
         return get(db, new.name), True
 
 

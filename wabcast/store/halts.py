@@ -53,6 +53,7 @@ STOPPED = """
 select number from campaigns
  where account_id = :account and status = 'paused' and resume_at is null
    and (instr(reason, :told) = 1 or instr(reason, '132015 ') = 1)
+   and not exists (select 1 from accounts where id = :account and quality = 'RED')
 """
 
 SLACK = timedelta(seconds=5)
@@ -104,7 +105,7 @@ def halt_account(
 
 def heed(db: Connection, account: int, told: Told, *, at: str) -> bool:
     """Keep what was said of the account; a fall to RED pauses what runs on it. True: it fell."""
-    fell = condition.note(db, account, told)
+    fell = condition.note(db, account, told, at=at)
     if fell:
         halt_account(db, account, FELL, at=at)
     return fell
@@ -120,8 +121,9 @@ def halt_template(
 
 
 def free_template(db: Connection, account: int, name: str, language: str, *, at: str) -> None:
-    """It may be sent again: whom its pause had stopped is resumed by the next `wabcast run`."""
-    wanted = {"account": account, "told": _of_template(name)}
+    """It may be sent again: whom its pause had stopped is resumed by the next `wabcast run`. Not
+    after a rejection or a deletion: then it may be another text; nor on a number that is RED."""
+    wanted = {"account": account, "told": f"{_of_template(name)}PAUSED"}
     for row in db.execute(STOPPED, wanted).fetchall():
         if _says(campaigns.by_number(db, row[0]), name, language):
             schedules.resume_now(db, row[0], at=at)

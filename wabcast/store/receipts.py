@@ -29,8 +29,7 @@ from wabcast.receipts import (
     Status,
     TemplateNews,
 )
-from wabcast.store import events, halts, inbox, parked
-from wabcast.store.condition import Told
+from wabcast.store import condition, events, halts, inbox, parked
 from wabcast.store.halts import Fault
 from wabcast.store.inbox import Heard, Reply
 from wabcast.store.parked import stamp
@@ -302,7 +301,7 @@ class _Batch:
             case TemplateNews():
                 self._template(item)
             case AccountNews():
-                told = Told(item.quality, item.tier, item.throughput)
+                told = condition.heard(self._db, self._account, item)
                 halts.heed(self._db, self._account, told, at=self._at)
                 if item.halts:
                     reason = " ".join(filter(None, ("WhatsApp:", item.event, item.detail)))

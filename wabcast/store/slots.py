@@ -71,7 +71,15 @@ def lease(db: Connection, account: int, *, holder: str, now: int, usual: Rate = 
     until, reason = int(row["cooling_until"]), row["cooling_reason"]
     if rate.unlimited:
         # A cool-down holds even where no rate does.
-        return Lease(rate, max(now, until), 0.0, 0, False, until, reason, slowed)  # noqa: FBT003
+        return Lease(
+            rate,
+            max(now, until),
+            0.0,
+            0,
+            cooling_until=until,
+            cooling_reason=reason,
+            slowed=slowed,
+        )
     next_slot, shared_until = int(row["next_slot_at"]), int(row["shared_until"])
     recent = next_slot > now - rate.period - LATE
     if recent and row["slot_holder"] not in (None, holder):
@@ -95,7 +103,16 @@ def lease(db: Connection, account: int, *, holder: str, now: int, usual: Rate = 
         "shared": shared_until,
     }
     db.execute(LEASE, leased)
-    return Lease(rate, first, spacing, count, shared, until, reason, slowed)
+    return Lease(
+        rate,
+        first,
+        spacing,
+        count,
+        shared=shared,
+        cooling_until=until,
+        cooling_reason=reason,
+        slowed=slowed,
+    )
 
 
 def hold_back(db: Connection, account: int, *, until: int, reason: str) -> None:
