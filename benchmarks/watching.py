@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import PYTHON, ROOT, WABCAST, Home, Line, home, median, played, ratio
+from benchmarks.pacing import carried
 from benchmarks.receiving import serving
 
 FULL, QUICK = (10_000, 3), (2_000, 1)
@@ -104,14 +105,8 @@ def memory_of(pid: int) -> float:
 def sent_at(place: Home, name: str) -> float:
     """Messages a second of a campaign at 1000/s, from the first that left to the last."""
     place.campaign(name, rate=RATE, concurrency=100)
-    rate: float = _carry(place, name)["accounts"][0]["rate"]
+    rate: float = carried(place, str(place.db), name)["accounts"][0]["rate"]
     return rate
-
-
-def _carry(place: Home, name: str) -> dict[str, Any]:
-    from benchmarks.pacing import carried
-
-    return carried(place, str(place.db), name)
 
 
 def measure(count: int, turns: int) -> list[Line]:

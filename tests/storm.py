@@ -30,7 +30,7 @@ WABCAST = str(Path(sys.executable).with_name("wabcast"))
 
 NOTED = """
 import os, sys
-from wabcast import console, runs
+from wabcast import console, health
 from wabcast.gate import Gate
 
 log = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -42,7 +42,7 @@ async def noted(self, ticket):
     return at
 
 Gate.leave = noted
-runs.HEALTH_EVERY = float(os.environ.get("HEALTH_EVERY", runs.HEALTH_EVERY))
+health.EVERY = float(os.environ.get("HEALTH_EVERY", health.EVERY))
 sys.argv = ["wabcast", *sys.argv[2:]]
 sys.exit(console.main())
 """

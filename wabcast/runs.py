@@ -10,11 +10,10 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wabcast import content, due, locks, wiring
+from wabcast import content, due, health, locks, wiring
 from wabcast.campaign import LIFECYCLE, Campaign, CampaignStatus, refusal
 from wabcast.clock import Clock, text
 from wabcast.engine import Run
@@ -49,11 +48,6 @@ Say = Callable[[str], None]
 
 CONNECTIONS = 1000
 """Of one account at most. The campaigns' own `--concurrency` is what bounds them."""
-
-
-HEALTH_EVERY = 300.0
-"""Seconds from question to question of how a number is while it sends: a WABA's numbers share 200
-management requests an hour (PROVIDERS 5)."""
 
 
 @dataclass(slots=True)
@@ -200,9 +194,9 @@ class Session:
         *,
         unasked: bool,
     ) -> None:
-        health = await provider.check()
+        told = await provider.check()
         with database.immediate(db):
-            fell = wiring.heed(db, account, health, at=text(self.clock.micros()))
+            fell = health.heed(db, account, told, at=text(self.clock.micros()))
             since = condition.red_since(db, account.id)
         # What nobody asked for since then waits for a person: `run` sets aside what is refused.
         if fell or (unasked and since is not None and campaign.updated_at < since):
@@ -212,16 +206,16 @@ class Session:
                 f"wabcast campaign {'start' if campaign.status == 'draft' else 'resume'} "
                 f"'{campaign.name}'",
             )
-        if health.ok:
-            for problem in health.problems:
+        if told.ok:
+            for problem in told.problems:
                 self.say(f"{account.name}: {problem}")
             return
-        told = "; ".join(health.problems) or health.status
-        if not wiring.is_final(health):
-            self.say(f"{account.name} does not say how it is ({told}); trying all the same")
+        why = "; ".join(told.problems) or told.status
+        if not health.is_final(told):
+            self.say(f"{account.name} does not say how it is ({why}); trying all the same")
             return
         raise Refused(
-            f"WhatsApp account is not connected: {account.name}: {told}",
+            f"WhatsApp account is not connected: {account.name}: {why}",
             hint=f"look closer: wabcast account check {account.name}",
         )
 
@@ -348,24 +342,15 @@ class Session:
         if provider is None:
             provider = wiring.provider_for(account, concurrency=CONNECTIONS)
             self._providers[account.id] = provider
-            self._watches.append(asyncio.create_task(self._watch_health(account, provider)))
+            self._watches.append(
+                asyncio.create_task(
+                    health.watch(account, provider, self.recorder, self.clock, self.say)
+                )
+            )
             webhooks = wiring.hear(provider, account, self.path, self.clock)
             if webhooks is not None:
                 self._webhooks.append(webhooks)
         return provider
-
-    async def _watch_health(self, account: accounts.Account, provider: Provider) -> None:
-        """Ask now and then how the number is: its pace follows, and what cannot send pauses."""
-        while True:
-            await self.clock.sleep(HEALTH_EVERY)
-            try:
-                health = await provider.check()
-                at = text(self.clock.micros())
-                await self.recorder.write(
-                    partial(wiring.heed, account=account, health=health, at=at, running=True)
-                )
-            except Exception as exc:  # noqa: BLE001  # it is asked again; nobody awaits this task
-                self.say(f"{account.name} cannot be asked how it is: {exc}")
 
 
 async def carry_all(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from wabcast.campaign import Campaign
     from wabcast.gate import AccountGate, Gate
     from wabcast.plan import Plan
-    from wabcast.providers.base import Health, Manners, Provider
+    from wabcast.providers.base import Manners, Provider
     from wabcast.recorder import Recorder
     from wabcast.store.accounts import Account
     from wabcast.store.database import Connection
@@ -107,65 +107,6 @@ def provider_for(account: Account, *, concurrency: int = 10) -> Provider:
     secrets = {key: resolve(source) for key, source in account.secrets.items()}
     build: Callable[..., Provider] = provider_class(account.provider)
     return build(Settings(account.name, account.settings), secrets, concurrency=concurrency)
-
-
-async def ask(account: Account, *, patience: float | None = None) -> Health:
-    """How WhatsApp says the number is: UNREACHABLE where no answer came in `patience` seconds."""
-    import asyncio
-
-    from wabcast.providers.base import Health
-
-    provider = provider_for(account)
-    try:
-        async with asyncio.timeout(patience):
-            return await provider.check()
-    except TimeoutError:
-        return Health(ok=False, status="UNREACHABLE", problems=("it did not answer in time",))
-    finally:
-        await provider.aclose()
-
-
-def is_final(health: Health) -> bool:
-    """Whether WhatsApp itself says no; a server that is down or says nothing clear may recover."""
-    if health.status == "UNREACHABLE":
-        return False
-    return health.status != "REFUSED" or str(health.details.get("code", "")).isdecimal()
-
-
-UNTOLD = frozenset({"UNREACHABLE", "REFUSED", "TOKEN", "UNKNOWN_NUMBER"})
-"""Our own words, where WhatsApp said nothing of the number."""
-
-CUT_OFF = frozenset({"TOKEN", "UNKNOWN_NUMBER", "DISCONNECTED", "BANNED", "RESTRICTED"})
-"""What stops a run that is asked in its midst. Other words may pass, and the sends tell anyway."""
-
-
-def heed(
-    db: Connection, account: Account, health: Health, *, at: str, running: bool = False
-) -> bool:
-    """Keep what WhatsApp says of an account, as a part of its pace; True where its quality fell
-    to RED, which has paused what is running on it. `running`: so does a number that is cut off."""
-    from wabcast.store import halts
-    from wabcast.store.condition import Told
-
-    if running and not health.ok and (health.status in CUT_OFF or health.can_send == "BLOCKED"):
-        why = "; ".join(health.problems) or health.status
-        halts.halt_account(db, account.id, why, at=at)
-    if health.status in UNTOLD:
-        return False
-    level = "COEXISTENCE" if health.coexists else health.throughput
-    number = health.details.get("display_phone_number")
-    told = Told(health.quality, health.tier, None if level == "UNKNOWN" else level, number)
-    return halts.heed(db, account.id, told, at=at)
-
-
-def note_health(db: Connection, account: Account, health: Health, *, at: str) -> None:
-    """The same for who only looks: where the file cannot be written right now, it is let be."""
-    from contextlib import suppress
-
-    from wabcast.store.database import OperationalError, hurried, immediate
-
-    with suppress(OperationalError), hurried(db, 200), immediate(db):
-        heed(db, account, health, at=at)
 
 
 def jitter_of(text: str) -> tuple[float, float]:

@@ -192,15 +192,15 @@ def show(name: Name) -> None:
 @app.verb("check", json=True)
 def check(name: Name) -> Exit:
     """Ask the provider how the number is; exit 0 if it can send, 5 if not."""
-    from wabcast import wiring
     from wabcast.cli.loop import run_loop
     from wabcast.clock import Clock, text
+    from wabcast.health import ask, note
     from wabcast.store import accounts
 
     with output.open_store() as db:
         account = accounts.get(db, name)
-        health = run_loop(wiring.ask(account))
-        wiring.note_health(db, account, health, at=text(Clock().micros()))
+        health = run_loop(ask(account))
+        note(db, account, health, at=text(Clock().micros()))
     told = {
         "name": account.name,
         "ok": health.ok,

@@ -40,7 +40,7 @@ def check(name: Name) -> Exit:
 
 def report_readiness(name: str) -> Exit:
     """Say whether a campaign could start now, how long it would take, and what binds."""
-    from wabcast import wiring
+    from wabcast import health
     from wabcast.aside import cores
     from wabcast.cli.loop import run_loop
     from wabcast.clock import Clock, text
@@ -50,7 +50,7 @@ def report_readiness(name: str) -> Exit:
         campaign = campaigns.get(db, name)
         account = accounts.get(db, campaign.account)
         loaded, found = run_loop(_look(db, campaign, account))
-        wiring.note_health(db, account, found.health, at=text(Clock().micros()))
+        health.note(db, account, found.health, at=text(Clock().micros()))
         account = accounts.get(db, campaign.account)
         parts = readiness.shares(db, campaign, cores() if campaign.pending > MANY else 1)
     if not found.content:

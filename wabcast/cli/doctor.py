@@ -241,16 +241,16 @@ def _secrets(db: Connection) -> Iterator[Finding]:
 
 def _numbers(db: Connection) -> Iterator[Finding]:
     """What WhatsApp says of each account; one whose secrets are lost was told of above."""
-    from wabcast import wiring
     from wabcast.cli.loop import run_loop
+    from wabcast.health import ask, is_final
     from wabcast.store import accounts
 
     for account in accounts.every(db):
         try:
-            health = run_loop(wiring.ask(account, patience=PATIENCE))
+            health = run_loop(ask(account, patience=PATIENCE))
         except WabcastError:
             continue
-        level = Level.WARN if health.ok or not wiring.is_final(health) else Level.FAIL
+        level = Level.WARN if health.ok or not is_final(health) else Level.FAIL
         for problem in health.problems:
             yield Finding(f"number {account.name}", level, problem)
         if not health.problems:

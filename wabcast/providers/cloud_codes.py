@@ -129,7 +129,8 @@ CODES: Mapping[int, Meaning] = {
     132015: Meaning(
         _C,
         "the template is paused: people reacted badly to it",
-        "When WhatsApp says that it is active again `wabcast run` goes on; or use another.",
+        "Resume the campaign when it is active again (where webhooks tell of it, `wabcast run`"
+        " does), or use another template.",
     ),
     132016: Meaning(_C, "the template is disabled for good", "Use another template."),
     132068: Meaning(_C, "the template's flow is blocked", "Mend the flow."),

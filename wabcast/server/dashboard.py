@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from wabcast import wiring
+from wabcast import health
 from wabcast.clock import text
 from wabcast.errors import NotFound, WabcastError
 from wabcast.server import board, moves, page
@@ -150,17 +150,17 @@ class Pages:
         with self._house.connections.one() as db:
             account = accounts.get(db, request.path_params["name"])
         try:
-            health = asyncio.run(wiring.ask(account, patience=moves.PATIENCE))
+            found = asyncio.run(health.ask(account, patience=moves.PATIENCE))
         except WabcastError as exc:
             # It may name a secret's source: that is for the log.
             log.warning("%s: %s", account.name, exc.message)
             session.notes.append(("bad", f"{account.name} cannot be asked; the log says why"))
             return ""
-        told = f"{account.name}: {health.status.lower()}"
-        if health.quality != "UNKNOWN":
-            told += f", quality {health.quality.lower()}"
-        session.notes.append(("good" if health.ok else "bad", told))
-        session.notes += [("", problem) for problem in health.problems]
+        told = f"{account.name}: {found.status.lower()}"
+        if found.quality != "UNKNOWN":
+            told += f", quality {found.quality.lower()}"
+        session.notes.append(("good" if found.ok else "bad", told))
+        session.notes += [("", problem) for problem in found.problems]
         return ""
 
     def logout(self, session: Session, _request: Request, _said: Mapping[str, str]) -> str:

@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wabcast import control, drafts, wiring
+from wabcast import control, drafts, health
 from wabcast.campaign import LIFECYCLE, Campaign, CampaignStatus, refusal
 from wabcast.clock import Clock, text
 from wabcast.errors import Busy, Refused, WabcastError
@@ -90,10 +90,10 @@ def _startable(campaign: Campaign) -> bool:
 def _check_connected(db: Connection, campaign: Campaign) -> None:
     account = accounts.get(db, campaign.account)
     try:
-        health = asyncio.run(wiring.ask(account, patience=PATIENCE))
+        told = asyncio.run(health.ask(account, patience=PATIENCE))
     except WabcastError as exc:
         # It may name a secret's source: that is for the log.
         log.warning("%s: %s", account.name, exc.message)
         raise Refused(NOT_CONNECTED) from None
-    if not health.ok and wiring.is_final(health):
+    if not told.ok and health.is_final(told):
         raise Refused(NOT_CONNECTED)

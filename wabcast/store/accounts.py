@@ -54,7 +54,7 @@ class Account:
     @property
     def slowed(self) -> bool:
         """Whether the number's quality is low: then it sends at half its pace."""
-        return self.quality in ("YELLOW", "RED")
+        return self.quality in condition.LOW
 
     @property
     def people(self) -> int | None:

@@ -49,6 +49,8 @@ QUALITIES = {"FLAGGED": "RED", "UNFLAGGED": "YELLOW"}
 """What webhooks call a fall of the quality, and its recovery; to what, the next check tells."""
 
 KNOWN = ("GREEN", "YELLOW", "RED")
+LOW = ("YELLOW", "RED")
+"""Qualities at which it goes at half its pace."""
 
 _TIER = re.compile(r"TIER_(\d{1,6})(K?)", re.ASCII)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from wabcast.clock import SECOND
 from wabcast.pacing import CATCH_UP, LATE, UNLIMITED, Rate
+from wabcast.store import condition
 
 if TYPE_CHECKING:
     from wabcast.store.database import Connection
@@ -65,7 +66,7 @@ def lease(db: Connection, account: int, *, holder: str, now: int, usual: Rate = 
     row = db.execute(READ, {"account": account}).fetchone()
     named = row["rate"] or row["own_rate"]
     rate = Rate.parse(named) if named else usual
-    slowed = row["quality"] in ("YELLOW", "RED")
+    slowed = row["quality"] in condition.LOW
     if slowed:
         rate = rate.halved
     until, reason = int(row["cooling_until"]), row["cooling_reason"]
