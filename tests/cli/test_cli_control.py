@@ -38,6 +38,7 @@ def states(make: Make) -> Make:
         (("schedule", "--at", "+1h"), ("draft", "scheduled"), 0),
         (("schedule", "--at", "+1h"), ("running", "paused", *DONE), 5),
         (("cancel",), ("draft", "running", "paused", "scheduled"), 5),
+        (("cancel",), ("cancelled",), 0),
         (("cancel", "--yes"), ("draft", "paused", "scheduled", "cancelled"), 0),
         (("cancel", "--yes"), ("completed", "failed"), 5),
         (("retry",), ("draft", "paused", "completed", "failed"), 0),

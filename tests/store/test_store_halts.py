@@ -81,3 +81,16 @@ def test_a_template_that_is_back_lets_run_resume_whom_its_pause_had_stopped(
     assert make.look(by_person).resume_at is None
     assert make.look(other).resume_at is None
     assert {make.look(campaign).status for campaign in (spring, by_code, by_person)} == {"paused"}
+
+
+@pytest.mark.parametrize(("event", "quality"), [("REJECTED", None), ("PAUSED", "RED")])
+def test_a_template_that_is_made_anew_or_a_number_that_is_red_resumes_nobody(
+    db: Connection, make: Make, event: str, quality: str | None
+) -> None:
+    spring = saying(make, "spring", "menu", "en_US")
+    db.execute("update accounts set quality = ?", (quality,))
+    for told in (event, "APPROVED"):
+        with immediate(db):
+            news = TemplateNews("1", "menu", "en_US", told, "")
+            receipts.apply(db, spring.account_id, [news], at=make.at)
+    assert (make.look(spring).status, make.look(spring).resume_at) == ("paused", None)
