@@ -276,19 +276,19 @@ def test_a_slow_disk_does_not_cost_the_pace(db: Connection, make: Make) -> None:
 def test_an_intent_is_at_most_fifty_milliseconds_ahead_of_its_slot(
     db: Connection, make: Make
 ) -> None:
-    road = Road(db, make)
-    road.recorder.commit_seconds = 0.05
+    road = Road(db, make, account="7/s")
     ahead: list[int] = []
 
     async def look() -> None:
-        gate = road.gate("7/s")
+        gate = road.gate()
+        gate._lead = lambda: 0.05  # as long as it is ever held to be
         for _ in range(20):
             ticket = await gate.take()
             ahead.append(ticket.slot - road.clock.micros())
             await gate.leave(ticket)
 
     travel(look())
-    assert max(ahead) <= SECOND // 20
+    assert SECOND // 25 <= max(ahead) <= SECOND // 20
 
 
 def test_a_clock_set_back_stalls_nobody(db: Connection, make: Make) -> None:
