@@ -77,13 +77,14 @@ def test_no_lengths_have_no_percentiles() -> None:
     assert metrics.percentiles([]) == {"p50": None, "p90": None, "p99": None}
 
 
-@given(st.floats(0, 10 * 365 * 86_400), st.integers(1, 200))
+@given(st.floats(0, 10 * 365 * 86_400), st.integers(1, 200), st.sampled_from([1, 60, 3600]))
 def test_a_step_goes_in_as_often_as_was_asked_and_no_smaller_one_would(
-    seconds: float, most: int
+    seconds: float, most: int, grain: int
 ) -> None:
-    step = metrics.step(seconds, most)
+    step = metrics.step(seconds, most, grain)
     assert step >= 1
     assert step * most >= seconds * (1 - 1e-12)
+    assert step % grain == 0
     assert step < 86_400 or step % 86_400 == 0
 
 

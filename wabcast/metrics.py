@@ -83,10 +83,13 @@ def percentiles(
     return found
 
 
-def step(seconds: float, most: int) -> int:
+def step(seconds: float, most: int, grain: int = 1) -> int:
     """The smallest step that people count in, in seconds, that goes into `seconds` at most
-    `most` times; from a day on whole days."""
-    least = max(seconds, 0) / most
+    `most` times and is no finer than `grain`; from a day on whole days.
+
+    Whatever the grain, one of a second, minute or hour goes into the step.
+    """
+    least = max(max(seconds, 0) / most, grain)
     for width in _STEPS:
         if width >= least:
             return width

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -105,7 +107,7 @@ def test_percentiles_are_from_the_sending_on_and_never_negative(
 moments = st.floats(0, 30 * 86_400).map(lambda seconds: round(seconds, 3))
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     messages=st.lists(
         st.tuples(moments, st.none() | moments, st.none() | moments), min_size=1, max_size=12
@@ -137,7 +139,16 @@ def test_nobody_is_lost_between_the_steps_of_time(
     assert 1 <= len(steps) <= figures.BUCKETS + 2
     assert len(told["sending"]["line"]) <= figures.SPARKS
     assert [step["at"] for step in steps] == sorted({step["at"] for step in steps})
-    assert steps[0]["at"] <= told["sending"]["first"]
+    assert steps[0]["at"] <= told["sending"]["first"] == min(later(clock, m[0]) for m in messages)
+    assert told["sending"]["last"] == max(later(clock, m[0]) for m in messages)
+    # Whatever a time was counted with, it falls into the step that it belongs to.
+    bounds = [step["at"][:19] for step in steps]
+    after: dict[str, list[float | None]] = {"sent": [0.0] * len(messages)}
+    after |= {"delivered": [m[1] for m in messages], "read": [m[2] for m in messages]}
+    for kind, seconds in after.items():
+        times = [m[0] + more for m, more in zip(messages, seconds, strict=True) if more is not None]
+        where = Counter(max(0, bisect_right(bounds, later(clock, at)[:19]) - 1) for at in times)
+        assert [step[kind] for step in steps] == [where[nr] for nr in range(len(steps))], kind
 
 
 def test_prices_and_variants_are_counted(db: Connection, make: Make, spring: Campaign) -> None:

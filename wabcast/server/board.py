@@ -32,8 +32,6 @@ SHOWN = 50
 DOUBTS = 20
 HISTORY = 15
 
-SCANNED = 50_000
-"""Up to so many recipients the causes are counted unasked."""
 
 VERBS: Mapping[str, tuple[str, str]] = {
     "start": ("Start", "campaigns:start"),
@@ -71,20 +69,10 @@ class Board:
         told["said"] = message.summary(campaign.content)
         return told
 
-    def trouble(
-        self, db: Connection, campaign: Campaign, session: Session, *, count: bool
-    ) -> dict[str, Any]:
-        """Failures by cause with advice, and who is in doubt.
-
-        `causes` is None where they are many and nobody asked for the count.
-        """
-        causes = None
-        unhappy = campaign.messages_failed + campaign.in_doubt + campaign.skipped
-        if not unhappy:
-            causes = []
-        elif count or campaign.total_recipients <= SCANNED:
-            causes = figures.causes(db, campaign)
-            wiring.advised(db, campaign, causes)
+    def trouble(self, db: Connection, campaign: Campaign, session: Session) -> dict[str, Any]:
+        """Failures by cause with advice, and who is in doubt."""
+        causes = figures.causes(db, campaign)
+        wiring.advised(db, campaign, causes)
         doubts: list[Row] = []
         if campaign.in_doubt and session.may("contacts:read"):
             doubts, _ = pages.recipients(db, campaign, 0, statuses=["in_doubt"], limit=DOUBTS)

@@ -92,7 +92,7 @@ class Pages:
     def campaign(self, db: Connection, session: Session, request: Request) -> tuple[str, Any]:
         shown = self.state(db, session, request)[1]
         campaign = shown["campaign"]
-        shown |= self._board.trouble(db, campaign, session, count=False)
+        shown |= self._board.trouble(db, campaign, session)
         told = self._board.history(db, campaign) if session.may("events:read") else []
         shown["history"] = told
         return "campaign.html", shown
@@ -103,8 +103,7 @@ class Pages:
 
     def trouble(self, db: Connection, session: Session, request: Request) -> tuple[str, Any]:
         campaign = self._named(db, session, request)
-        count = "count" in request.query_params
-        return "trouble.html", self._board.trouble(db, campaign, session, count=count)
+        return "trouble.html", self._board.trouble(db, campaign, session)
 
     def people(self, db: Connection, session: Session, request: Request) -> tuple[str, Any]:
         _need(session, "contacts:read")

@@ -6,11 +6,10 @@ Late news, clocks that differ and campaigns that were deleted are no findings.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wabcast.store import campaigns, figures
+from wabcast.store import figures, tallies
 
 if TYPE_CHECKING:
     from wabcast.campaign import Campaign
@@ -200,9 +199,7 @@ def _audit(db: Connection, number: int) -> tuple[int, list[str]]:
             for name in row.keys()  # noqa: SIM118  # a row iterates over its values
             if row[name] != shown[name]
         ]
-        campaign = campaigns.by_number(db, number)
-        told = figures.kept(db, campaign)
-        if told is not None and told != json.loads(json.dumps(figures.reckoned(db, campaign))):
+        if not tallies.agree(db, number):
             findings.append("what stats keep is not what the rows say")
         findings += [
             f"WhatsApp's message {message} stands at {count} rows"

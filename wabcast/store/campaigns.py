@@ -87,11 +87,11 @@ LET_GO = (
 )
 HOLD = "update campaigns set holding = :holding where number = :number and run_id = :run"
 CLEAR = "delete from campaign_messages where campaign_id = :number"
+CLEAR_TALLIES = "delete from campaign_tallies where campaign_id = :number"
 DELETE = "delete from campaigns where number = :number and status <> 'running'"
 COUNT_IN = """
 update campaigns
-   set total_recipients = :total, pending = :total, skipped = 0, revision = revision + 1,
-       updated_at = :at
+   set total_recipients = :total, pending = :total, skipped = 0, updated_at = :at
  where number = :number
 """
 
@@ -141,6 +141,7 @@ def refresh(db: Connection, campaign: Campaign, *, at: str) -> Campaign:
     if campaign.status not in (CampaignStatus.DRAFT, CampaignStatus.SCHEDULED):
         raise refusal("refresh", campaign.name, campaign.status)
     db.execute(CLEAR, {"number": campaign.number})
+    db.execute(CLEAR_TALLIES, {"number": campaign.number})
     _enqueue(db, campaign.number, Audience.from_json(campaign.audience), at=at)
     return by_number(db, campaign.number)
 

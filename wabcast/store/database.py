@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     __all__ = ["Connection", "Row"]
 
-SCHEMA = 7
+SCHEMA = 8
 """How many migrations this code knows; `PRAGMA user_version` holds how many the file has."""
 
 BUSY_SECONDS = 30.0

@@ -31,12 +31,6 @@ update campaign_messages
  where contact_id = :id
 """
 
-# It may quote an error that has the number in it; it is reckoned anew when it is asked for.
-FORGET_STATS = """
-delete from campaign_stats
- where campaign_id in (select campaign_id from campaign_messages where contact_id = :id)
-"""
-
 BLANK_INBOUND = (
     "update inbound_messages set contact_id = null, content = null where contact_id = :id"
 )
@@ -92,7 +86,6 @@ def remove(db: Connection, phone: str, *, at: str) -> int:
                 db.execute(SUPPRESS, {"hash": phone_hash(phone), "reason": reason, "at": since})
             skipped = int(db.execute(SKIP_PENDING, given).rowcount)
             for statement in (
-                FORGET_STATS,
                 FORGET_PARKED,
                 BLANK_MESSAGES,
                 BLANK_INBOUND,

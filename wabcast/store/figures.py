@@ -1,61 +1,49 @@
 """How the messages of a campaign fared, in numbers: causes, lengths, steps of time, prices.
 
-Reads only, but for keeping what was reckoned until a row changes. What must not break: what is
-told is of one moment, and its memory does not grow with the campaign. SQLite would sort for a
-`group by`, in memory where it was built so: rows are counted as they come instead, by values of
-which there are few.
+Reads only, and of the ledger no row: it adds up what `tallies` keep. What must not break: what is
+told is of one moment.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from operator import itemgetter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from wabcast import metrics
-from wabcast.clock import SECOND, text
+from wabcast.clock import SECOND, parse, text
 from wabcast.store import campaigns
-from wabcast.store.database import OperationalError, hurried, immediate
 
 if TYPE_CHECKING:
-    from wabcast.campaign import Campaign
-    from wabcast.store.database import Connection, Row
+    from datetime import datetime
 
-UNHAPPY = """
-select status, coalesce(error_code, ''), coalesce(error_message, '') from campaign_messages
- where campaign_id = :number and status in ('failed', 'in_doubt', 'skipped')
+    from wabcast.campaign import Campaign
+    from wabcast.store.database import Connection
+
+CAUSES = """
+select kind, value ->> 0, value ->> 1, messages from campaign_tallies
+ where campaign_id = :number and kind in ('failed', 'in_doubt', 'skipped')
 """
 
-# Seconds from the sending on, in ever coarser steps: so few of them that they can be held.
-LENGTHS = """
-select case when one < 10 then round(one, 2) when one < 3600 then round(one)
-            else round(one / 60) * 60 end,
-       case when other < 10 then round(other, 2) when other < 3600 then round(other)
-            else round(other / 60) * 60 end,
-       pricing
-  from (select max(0.0, unixepoch(delivered_at, 'subsec') - unixepoch(sent_at, 'subsec')) as one,
-               max(0.0, unixepoch(read_at, 'subsec') - unixepoch(sent_at, 'subsec')) as other,
-               pricing
-          from campaign_messages where campaign_id = :number)
+COUNTED = """
+select value, messages from campaign_tallies where campaign_id = :number and kind = :kind
+"""
+
+# How wide a step is stands in how much of the time is written.
+TIMES = """
+select unixepoch(iif(length(value) = 13, value || ':00', value)) as at,
+       case length(value) when 19 then 1 when 16 then 60 else 3600 end as width, messages
+  from campaign_tallies where campaign_id = :number and kind = :kind
+"""
+
+KNOWN_SPAN = """
+select first_sent_at as first, last_sent_at as last, messages_sent > 0 as sent
+  from campaigns where number = :number
 """
 
 SPAN = """
-select min(sent_at) as first, max(sent_at) as last,
-       unixepoch(min(sent_at), 'subsec') as began, unixepoch(max(sent_at), 'subsec') as ended,
-       unixepoch(max(max(sent_at), coalesce(max(delivered_at), ''), coalesce(max(read_at), '')))
-           as heard
-  from campaign_messages where campaign_id = :number and sent_at is not null
-"""
-
-STEPS = """
-select max(0, min((unixepoch(sent_at) - :first) / :step, :last)),
-       max(0, min((unixepoch(delivered_at) - :first) / :step, :last)),
-       max(0, min((unixepoch(read_at) - :first) / :step, :last)),
-       min(cast((unixepoch(sent_at, 'subsec') - :began) * :buckets / :length as integer),
-           :buckets - 1)
+select min(sent_at) as first, max(sent_at) as last, count(sent_at) as sent
   from campaign_messages where campaign_id = :number
 """
 
@@ -65,38 +53,14 @@ select variant, sent_at is not null, delivered_at is not null, read_at is not nu
   from campaign_messages where campaign_id = :number and variant is not null
 """
 
-KNOWN = """
-select s.told from campaign_stats s join campaigns c on c.number = s.campaign_id
- where c.number = :number and s.revision = c.revision
-"""
-
-REVISION = "select revision from campaigns where number = :number"
-
-KEEP = """
-insert into campaign_stats (campaign_id, revision, told)
-select number, :revision, :told from campaigns where number = :number
-    on conflict (campaign_id) do update set revision = excluded.revision, told = excluded.told
-"""
-
-LARGE = 10_000
-"""Recipients: of so many, what was reckoned from their rows is kept until one of them changes."""
-
-PAGE = 5000
-
-PATIENCE = 200
-"""Milliseconds that a look waits to keep what it has found; it does not need to."""
-
 BUCKETS = 60
 """Steps of time in a chart; one or two more where the first is not full."""
 
 SPARKS = 48
 """Steps of the line of sends in a terminal."""
 
-CAUSES = 50
-WORDINGS = 1000
-"""Causes that are told, and wordings of one code that are told apart."""
-
-OTHERS = "for other reasons"
+MOST_CAUSES = 50
+"""Causes that are told."""
 
 
 def stats(db: Connection, campaign: Campaign) -> dict[str, Any]:
@@ -109,123 +73,82 @@ def stats(db: Connection, campaign: Campaign) -> dict[str, Any]:
     (`first, last`, and `line`: counts in equal steps from the one to the other).
     """
     with moment(db):
-        told, found = of_the_moment(db, campaign)
-    keep(db, found)
-    return told
+        return told(db, campaign)
 
 
-Found = dict[str, Any]
-"""What was reckoned, for `KEEP`."""
-
-
-def of_the_moment(db: Connection, campaign: Campaign) -> tuple[dict[str, Any], Found | None]:
-    """What is told, and what of it is to be kept: nothing where it was known already."""
+def told(db: Connection, campaign: Campaign) -> dict[str, Any]:
+    """As `stats`, in the caller's transaction."""
     now = campaigns.by_number(db, campaign.number)
-    shown = campaigns.as_json(now)
-    if known := kept(db, now):
-        return shown | known, None
-    found = reckoned(db, now)
-    if now.total_recipients < LARGE:
-        return shown | found, None
-    revision = db.execute(REVISION, {"number": now.number}).fetchone()[0]
-    return shown | found, {"number": now.number, "revision": revision, "told": json.dumps(found)}
-
-
-def kept(db: Connection, campaign: Campaign) -> dict[str, Any] | None:
-    """What `reckoned` found, if no row of the campaign has changed since."""
-    row = db.execute(KNOWN, {"number": campaign.number}).fetchone()
-    return None if row is None else dict(json.loads(row[0]))
-
-
-def keep(db: Connection, found: Found | None) -> None:
-    """For the next look, if the file can be written right now."""
-    if found is None:
-        return
-    # Where somebody writes, or nobody may, it is reckoned again.
-    with suppress(OperationalError), hurried(db, PATIENCE), immediate(db):
-        db.execute(KEEP, found)
-
-
-def reckoned(db: Connection, now: Campaign) -> dict[str, Any]:
-    """What `stats` tells beside the counters, from the rows, in the caller's transaction.
-
-    Of a campaign that nothing has left, as its counters say, no row is read.
-    """
-    wanted = {"number": now.number}
-    gone = now.messages_sent + now.messages_failed + now.messages_delivered + now.messages_read
-    nothing: list[Counter[Any]] = [Counter(), Counter(), Counter()]
-    lengths, readings, prices = _tallies(db, LENGTHS, wanted, 3) if gone else nothing
-    delivery, read = (metrics.percentiles(sorted(some.items())) for some in (lengths, readings))
-    slow = max(delivery["p90"] or 0.0, read["p90"] or 0.0)
-    span = db.execute(SPAN, wanted).fetchone() if now.messages_sent else None
-    by_time, line = _times(db, now.number, span, slow)
-    return {
+    delivery, read = (
+        metrics.percentiles(_counted(db, now.number, kind))
+        for kind in ("delivered_after", "read_after")
+    )
+    prices = sorted(_counted(db, now.number, "pricing"), key=lambda one: -one[1])
+    first, last = _span(db, now.number)
+    by_time: list[dict[str, Any]] = []
+    line: list[int] = []
+    if first and last:
+        slow = max(delivery["p90"] or 0.0, read["p90"] or 0.0)
+        by_time, line = _times(db, now.number, parse(first), parse(last), slow)
+    return campaigns.as_json(now) | {
         "causes": causes(db, now),
         "delivery_seconds": delivery,
         "read_seconds": read,
         "by_time": by_time,
-        "pricing": [_price(*item) for item in prices.most_common()],
-        "variants": _variants(db, wanted),
-        "sending": {
-            "first": span and span["first"],
-            "last": span and span["last"],
-            "line": line,
-        },
+        "pricing": [_price(*item) for item in prices],
+        "variants": _variants(db, now.number),
+        "sending": {"first": first, "last": last, "line": line},
     }
+
+
+def _counted(db: Connection, number: int, kind: str) -> list[tuple[Any, int]]:
+    """The values of a kind with how often each came, in rising order."""
+    return list(map(tuple, db.execute(COUNTED, {"number": number, "kind": kind})))
+
+
+def _span(db: Connection, number: int) -> tuple[str | None, str | None]:
+    """When the first message left, and the last; the rows say where the campaign does not know."""
+    wanted = {"number": number}
+    row = db.execute(KNOWN_SPAN, wanted).fetchone()
+    if row["sent"] and not (row["first"] and row["last"]):
+        row = db.execute(SPAN, wanted).fetchone()
+    return (row["first"], row["last"]) if row["sent"] else (None, None)
 
 
 def _times(
-    db: Connection, number: int, span: Row | None, slow: float
+    db: Connection, number: int, first: datetime, last: datetime, slow: float
 ) -> tuple[list[dict[str, Any]], list[int]]:
     """Equal steps from the first send to where nine of ten have been heard of, and the line of
-    sends from the first to the last."""
-    if span is None:
-        return [], []
-    end = min(span["ended"] + slow, span["heard"] + 1)
-    step = metrics.step(end - span["began"], BUCKETS)
-    first = int(span["began"]) // step * step
-    length = span["ended"] - span["began"]
-    buckets = max(1, min(SPARKS, round(length)))
-    wanted = {
-        "number": number,
-        "first": first,
-        "step": step,
-        "last": max(0, int(end) - first) // step,
-        "began": span["began"],
-        "buckets": buckets,
-        "length": length or 1.0,
+    sends from the first to the last. None is finer than what was counted in it."""
+    began, ended = first.timestamp(), last.timestamp()
+    found = {
+        kind: [tuple(row) for row in db.execute(TIMES, {"number": number, "kind": kind})]
+        for kind in ("sent", "delivered", "read")
     }
-    *kinds, line = _tallies(db, STEPS, wanted, 4)
-    sent, delivered, read = kinds
+    later = [at + width for kind in ("delivered", "read") for at, width, _ in found[kind]]
+    end = max(ended, min(ended + slow, max(later, default=0)))
+    grain = max(width for times in found.values() for at, width, _ in times if at <= end)
+    step = metrics.step(end - began, BUCKETS, grain)
+    start = int(began) // step * step
+    steps = {kind: _steps(times, start, step, end) for kind, times in found.items()}
     by_time = [
-        {
-            "at": text((first + bucket * step) * SECOND),
-            "sent": sent[bucket],
-            "delivered": delivered[bucket],
-            "read": read[bucket],
-        }
-        for bucket in range(max(map(max, filter(None, kinds))) + 1)
+        {"at": text((start + nr * step) * SECOND), **{kind: steps[kind][nr] for kind in steps}}
+        for nr in range(1 + max(max(each, default=0) for each in steps.values()))
     ]
-    return by_time, [line[bucket] for bucket in range(buckets)]
+    step = metrics.step(ended - began, SPARKS - 2, max(width for _, width, _ in found["sent"]))
+    start = int(began) // step * step
+    line = _steps(found["sent"], start, step, ended)
+    return by_time, [line[nr] for nr in range(1 + max(line))]
 
 
-def _tallies(
-    db: Connection, statement: str, wanted: dict[str, Any], columns: int
-) -> list[Counter[Any]]:
-    """As `tally`, of several columns at once and without nulls: a walk over all rows is dear."""
-    found: list[Counter[Any]] = [Counter() for _ in range(columns)]
-    rows = db.execute(statement, wanted)
-    while page := rows.fetchmany(PAGE):
-        for counter, values in zip(found, zip(*page, strict=True), strict=True):
-            counter.update(values)
-    for counter in found:
-        del counter[None]
+def _steps(times: list[tuple[Any, ...]], start: int, step: int, end: float) -> Counter[int]:
+    """How much happened in each step from `start` on; the first has what came before it, the last
+    what came later."""
+    last = max(0, int(end) - start) // step
+    found: Counter[int] = Counter()
+    for at, _, messages in times:
+        found[max(0, min((at - start) // step, last))] += messages
     return found
-
-
-def tally(db: Connection, statement: str, wanted: dict[str, Any]) -> Counter[Any]:
-    """How often each value of the one column came; there must be few of them."""
-    return Counter(map(itemgetter(0), db.execute(statement, wanted)))
 
 
 def _price(pricing: str, messages: int) -> dict[str, Any]:
@@ -233,11 +156,13 @@ def _price(pricing: str, messages: int) -> dict[str, Any]:
     return {"category": category or None, "type": kind or None, "messages": messages}
 
 
-def _variants(db: Connection, wanted: dict[str, Any]) -> list[dict[str, Any]]:
+def _variants(db: Connection, number: int) -> list[dict[str, Any]]:
     """Counters and rates of each variant, by name."""
     stages = ("sent", "delivered", "read", "replied", "failed")
     found: dict[str, dict[str, int]] = {}
-    for (variant, *flags), people in Counter(map(tuple, db.execute(VARIANTS, wanted))).items():
+    for (variant, *flags), people in Counter(
+        map(tuple, db.execute(VARIANTS, {"number": number}))
+    ).items():
         counters = found.setdefault(
             variant, {"total_recipients": 0} | {f"messages_{stage}": 0 for stage in stages}
         )
@@ -256,10 +181,8 @@ def causes(db: Connection, campaign: Campaign) -> list[dict[str, Any]]:
     for all. Our own codes gather several causes, and each has its own words.
     """
     wordings: dict[tuple[str, str], Counter[str]] = {}
-    for status, code, reason in db.execute(UNHAPPY, {"number": campaign.number}):
-        reasons = wordings.setdefault((status, code), Counter())
-        known = len(reasons) < WORDINGS or reason in reasons
-        reasons[reason if known else OTHERS] += 1
+    for status, code, reason, people in db.execute(CAUSES, {"number": campaign.number}):
+        wordings.setdefault((status, code), Counter())[reason] += people
     found = []
     for (status, code), reasons in wordings.items():
         if code[:1].isdecimal():
@@ -269,7 +192,7 @@ def causes(db: Connection, campaign: Campaign) -> list[dict[str, Any]]:
             found += [(status, code, reason, people) for reason, people in reasons.items()]
     found.sort(key=lambda cause: (-cause[3], cause))
     keys = ("status", "code", "reason", "people")
-    return [dict(zip(keys, cause, strict=True)) for cause in found[:CAUSES]]
+    return [dict(zip(keys, cause, strict=True)) for cause in found[:MOST_CAUSES]]
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sqlite_utils import Migrations
 
 from wabcast.failpoints import failpoint
-from wabcast.store import condition, revisions, trials, whereabouts
+from wabcast.store import condition, revisions, tallies, trials, whereabouts
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -338,14 +338,6 @@ create index idempotency_keys_at on idempotency_keys (at);
 alter table campaigns add column trusted integer not null default 1 check (trusted in (0, 1));
 """
 
-# Of which file this is the content: a copy has another inode.
-WHEREABOUTS = """
-create table whereabouts (
-    one   integer primary key check (one = 1),
-    inode integer not null
-) strict;
-"""
-
 
 def run_script(db: Database, script: str) -> None:
     """Statement by statement: `executescript` would commit the migration's transaction."""
@@ -378,7 +370,7 @@ def m003_tokens(db: Database) -> None:
 
 @migrations()
 def m004_whereabouts(db: Database) -> None:
-    run_script(db, WHEREABOUTS)
+    run_script(db, whereabouts.TABLE)
     whereabouts.belong(db.conn)
 
 
@@ -395,3 +387,8 @@ def m006_canary(db: Database) -> None:
 @migrations()
 def m007_condition(db: Database) -> None:
     run_script(db, condition.COLUMNS)
+
+
+@migrations()
+def m008_tallies(db: Database) -> None:
+    run_script(db, tallies.SCRIPT)

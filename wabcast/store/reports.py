@@ -8,13 +8,14 @@ it was built so: rows are counted as they come instead, by values of which there
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from wabcast import events as words
-from wabcast.store import events
-from wabcast.store.figures import keep, moment, of_the_moment, tally
+from wabcast.store import events, figures
+from wabcast.store.figures import moment
 
 if TYPE_CHECKING:
     from wabcast.campaign import Campaign
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 
 FAULTS = """
 select c.messages_failed + c.in_doubt
-     + (select count(*) from campaign_messages m
-         where m.campaign_id = c.number and m.status = 'skipped'
-           and m.error_code in ('missing', 'content', 'expired'))
+     + (select coalesce(sum(t.messages), 0) from campaign_tallies t
+         where t.campaign_id = c.number and t.kind = 'skipped'
+           and t.value ->> 0 in ('missing', 'content', 'expired'))
   from campaigns c where c.number = :number
 """
 
@@ -113,8 +114,8 @@ def report(db: Connection, campaign: Campaign) -> dict[str, Any]:
 
     wanted = {"number": campaign.number}
     with moment(db):
-        told, found = of_the_moment(db, campaign)
-        answers = tally(db, REPLIES, wanted)
+        told = figures.told(db, campaign)
+        answers = Counter(map(itemgetter(0), db.execute(REPLIES, wanted)))
         out = db.execute(OPT_OUTS, {**wanted, "until": told["completed_at"]}).fetchone()
         sample = db.execute(SAMPLE, wanted).fetchone()
         said = json.loads(sample[0]) if sample is not None else campaign.content
@@ -126,7 +127,6 @@ def report(db: Connection, campaign: Campaign) -> dict[str, Any]:
         told["opt_outs"] = {"during": out["during"], "after": out["after"]}
         told["said"] = message.summary(said)
         told["timeline"] = _story(db, told)
-    keep(db, found)
     return told | {"windows": campaign.windows, "not_after": campaign.not_after}
 
 

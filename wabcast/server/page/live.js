@@ -16,8 +16,8 @@ function swap(region, html) {
   if (say && said.textContent !== say) said.textContent = say;
 }
 
-async function look(region, url) {
-  const answer = await fetch(url, { credentials: "same-origin" });
+async function look(region) {
+  const answer = await fetch(region.dataset.live, { credentials: "same-origin" });
   if (answer.status === 401) location.reload();
   if (answer.ok) swap(region, await answer.text());
 }
@@ -28,7 +28,7 @@ for (const region of document.querySelectorAll("[data-live]")) {
     // Not under somebody's finger: a button that is held down stays.
     if (!document.hidden && !region.querySelector(":active")) {
       try {
-        await look(region, region.dataset.live);
+        await look(region);
       } catch {
         // The server is away; the next look finds it again.
       }
@@ -36,11 +36,4 @@ for (const region of document.querySelectorAll("[data-live]")) {
     setTimeout(again, every);
   };
   setTimeout(again, every);
-  region.addEventListener("click", (event) => {
-    const link = event.target.closest("[data-into]");
-    if (!link) return;
-    event.preventDefault();
-    region.dataset.live = link.href;
-    look(region, link.href);
-  });
 }
