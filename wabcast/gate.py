@@ -323,10 +323,11 @@ class Gate:
 
 def _step(rate: Rate) -> float:
     """Seconds from look to look at the bucket, where messages are so close that the limiter's own
-    timer would spin: on uvloop one of less than a millisecond fires early, again and again."""
+    timer would spin: on uvloop one of less than a millisecond fires early, again and again. So few
+    looks that those who may go by then share a commit; the bucket holds four times as many."""
     if rate.unlimited or rate.spacing > CATCH_UP / 2:
         return 0
-    return max(rate.spacing / SECOND, 0.004)
+    return max(rate.spacing / SECOND, 0.012)
 
 
 def _limiter(rate: Rate) -> AsyncLimiter | None:

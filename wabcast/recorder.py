@@ -32,7 +32,7 @@ GROUP = 200
 PATIENCE = 90.0
 """How long a locked database is waited for, seconds."""
 
-OUTCOME_DELAY = 0.004
+OUTCOME_DELAY = 0.010
 """How long an outcome waits for company, seconds. The next intent takes it along at once: at a
 kill no more is in doubt than was on the wire in so short a time before."""
 
