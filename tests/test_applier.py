@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tracemalloc
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -174,3 +175,32 @@ def test_killed_between_two_parts_then_again_it_happened_once(
         "message:sent": PEOPLE,
         "message:delivered": PEOPLE,
     }
+
+
+def test_no_body_is_read_before_its_turn(
+    db: Connection, account: Account, clock: StillClock
+) -> None:
+    """They may be large, and many may wait."""
+    large = [body(range(1, 401)) + b" " * 1_000_000 for _ in range(20)]
+    keep(db, account, body(range(1, 2)), *large)
+    provider = SandboxProvider(Settings("play", {}))
+    mine = Applier(clock, lambda _id: provider, trace=False, reply_window=timedelta(hours=1))
+    mine.some(db)  # what is imported on the way is no body
+    tracemalloc.start()
+    mine.some(db)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 6_000_000
+    mine.all(db)
+    assert inbox.count_waiting(db) == 0
+
+
+@pytest.mark.parametrize("odd", [b'"\\ud83d"', b"NaN", b"1e400", b"9" * 40])
+def test_what_is_loosely_written_is_read_all_the_same(
+    db: Connection, account: Account, clock: StillClock, odd: bytes
+) -> None:
+    keep(db, account, body(range(1, 3)).replace(b'{"entry"', b'{"odd": ' + odd + b', "entry"'))
+    provider = SandboxProvider(Settings("play", {}))
+    mine = Applier(clock, lambda _id: provider, trace=False, reply_window=timedelta(hours=1))
+    applied = mine.all(db)
+    assert (applied.receipts, applied.changed) == (2, 2)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -85,31 +85,31 @@ class Applier:
         version = events.version(db)  # another one when others have written since we looked
         self._share = ALONE if version == self._version else SHARED
         self._version = version
-        rows = inbox.waiting(db, after=after, limit=self._share)
         read: list[tuple[Row, Sequence[News], str | None]] = []
-        count = 0
-        for row in rows:
-            after = row["id"]
-            reader = self._readers(row["account_id"])
-            if reader is None:
-                continue
-            news, error = _read(reader, row["body"])
-            read.append((row, news, error))
-            count += len(news)
-            if count >= self._share:
-                break
+        count = last = 0
+        with closing(inbox.waiting(db, after=after, limit=self._share)) as rows:
+            for row in rows:
+                last = row["id"]
+                reader = self._readers(row["account_id"])
+                if reader is None:
+                    continue
+                news, error = _read(reader, row["body"])
+                read.append((row, news, error))
+                count += len(news)
+                if count >= self._share:
+                    break
         if not read:
-            return Applied(), after if rows else 0
+            return Applied(), last
         try:
             applied, read[-1] = self._but_the_last_part(db, read[-1])
-            return applied + self._together(db, read), after
+            return applied + self._together(db, read), last
         except database.OperationalError:
             raise
         except Exception:  # noqa: BLE001  # one odd item must not lose the others
             applied = Applied()
             for row, items, wrong in read:
                 applied += self._one_by_one(db, row, items, wrong)
-            return applied, after
+            return applied, last
 
     @contextmanager
     def _turn(self, db: Connection) -> Iterator[None]:

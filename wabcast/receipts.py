@@ -15,7 +15,7 @@ from enum import StrEnum
 from wabcast.delivery import Deferred, Halted, Rejected
 
 # Long enough for a UUID, far below the 512 characters of biz_opaque_callback_data.
-_REF = re.compile(r"wabcast:(?P<campaign>[0-9A-Za-z-]{1,64}):(?P<message>\d{1,18}):(?P<n>\d{1,9})")
+_REF = re.compile(r"wabcast:([0-9A-Za-z-]{1,64}):(\d{1,18}):(\d{1,9})")
 _BSUID = re.compile(r"[A-Z]{2}\.(?:ENT\.)?[0-9A-Za-z]{1,128}")
 _WA_ID = re.compile(r"\+?(\d{6,15})")
 
@@ -45,7 +45,10 @@ class Ref:
 def read_ref(text: object) -> Ref | None:
     """The ref in `text`, or None: another program may use the same number, with its own words."""
     found = _REF.fullmatch(text) if isinstance(text, str) and text.isascii() else None
-    return Ref(found["campaign"], int(found["message"]), int(found["n"])) if found else None
+    if found is None:
+        return None
+    campaign, message, attempt = found.groups()
+    return Ref(campaign, int(message), int(attempt))
 
 
 @dataclass(frozen=True, slots=True)

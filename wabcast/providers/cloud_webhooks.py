@@ -71,9 +71,10 @@ def parse(payload: object) -> list[News]:
 def _change(kind: object, value: Mapping[str, Any]) -> Iterator[News]:
     metadata = value.get("metadata")
     sender = _text(_get(metadata, "phone_number_id")) or None
-    contacts = list(_dicts(value.get("contacts")))
+    contacts = _dicts(value.get("contacts"))
     for item in _dicts(value.get("statuses")):
-        yield from _receipt(item, contacts, sender)
+        if receipt := _receipt(item, contacts, sender):
+            yield receipt
     for item in _dicts(value.get("messages")):
         yield from _inbound(item, contacts, sender)
     for item in _dicts(value.get("user_preferences")):
@@ -81,7 +82,7 @@ def _change(kind: object, value: Mapping[str, Any]) -> Iterator[News]:
     if kind == "user_id_update":
         ids = value.get("user_id")
         yield from _moved(_get(ids, "previous"), _get(ids, "current"))
-    elif isinstance(kind, str):
+    elif isinstance(kind, str) and kind != "messages":
         yield from _template(kind, value)
         if kind in _ACCOUNT_FIELDS:
             yield _account(kind, value)
@@ -89,25 +90,26 @@ def _change(kind: object, value: Mapping[str, Any]) -> Iterator[News]:
 
 def _receipt(
     item: Mapping[str, Any], contacts: list[dict[str, Any]], sender: str | None
-) -> Iterator[Receipt]:
+) -> Receipt | None:
     message_id, status = item.get("id"), item.get("status")
     if not isinstance(message_id, str) or not message_id or not isinstance(status, str):
-        return
+        return None
     known = _STATUSES.get(status)
     if known is None:  # `deleted`, and whatever comes next
-        return
+        return None
     who = (item.get("recipient_id"), item.get("recipient_user_id"))
     pricing = item.get("pricing")
-    yield Receipt(
-        message_id=message_id,
-        status=known,
-        at=_when(item.get("timestamp")),
-        ref=read_ref(item.get("biz_opaque_callback_data")),
-        person=person(*who, *_ids(_matching(contacts, who))) if contacts else person(*who),
-        error=verdict_from_receipt(item.get("errors")) if known is Status.FAILED else None,
-        category=_text(_get(pricing, "category")) or None,
-        pricing=_text(_get(pricing, "type")) or None,
-        sender=sender,
+    costs = pricing if isinstance(pricing, dict) else {}
+    return Receipt(
+        message_id,
+        known,
+        _when(item.get("timestamp")),
+        read_ref(item.get("biz_opaque_callback_data")),
+        person(*who, *_ids(_matching(contacts, who))) if contacts else person(*who),
+        verdict_from_receipt(item.get("errors")) if known is Status.FAILED else None,
+        _text(costs.get("category")) or None,
+        _text(costs.get("type")) or None,
+        sender,
     )
 
 
@@ -261,10 +263,8 @@ def _moment(value: str | float) -> datetime | None:
         return None
 
 
-def _dicts(value: object) -> Iterator[dict[str, Any]]:
-    for item in value if isinstance(value, list) else ():
-        if isinstance(item, dict):
-            yield item
+def _dicts(value: object) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _get(value: object, key: str) -> object:

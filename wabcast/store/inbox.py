@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -181,11 +182,15 @@ def _keep(
 
 def waiting(
     db: Connection, *, account: int | None = None, after: int = 0, limit: int = 100
-) -> list[Row]:
-    """Bodies not yet applied, in the order they came: `id, account_id, body, digest`."""
+) -> Generator[Row, None, None]:
+    """Bodies not yet applied, in the order they came: `id, account_id, body, digest`.
+
+    Each is read when it is asked for: a body may be large, and one may be enough. Close it before
+    the file is written.
+    """
     wanted = {"account": account, "after": after, "limit": limit}
-    rows: list[Row] = db.execute(WAITING, wanted).fetchall()
-    return rows
+    with closing(db.execute(WAITING, wanted)) as rows:
+        yield from rows
 
 
 def count_waiting(db: Connection) -> int:
