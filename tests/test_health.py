@@ -89,6 +89,12 @@ def test_the_tier_is_the_cap_and_check_says_so(place: Field) -> None:
     told = place.show()
     assert (told["messages_sent"], told["pending"], told["status"]) == (250, 10, "paused")
     assert told["reason"].startswith("daily cap of 250 people is used up until")
+    left = json.loads(place.run("campaign", "check", "storm", "--json"))
+    assert left["takes_seconds"] == 86_400, "the day's 250 are reached already"
+    place.run("account", "edit", "shop", "--ramp", "2/d,5/d")
+    left = json.loads(place.run("campaign", "check", "storm", "--json"))
+    assert left["limit"] == "the account's ramp of 2/d,5/d"
+    assert left["takes_seconds"] == 2 * 86_400
     checked = json.loads(place.run("account", "check", "shop", "--json"))
     assert (checked["tier"], checked["throughput"]) == ("TIER_250", "HIGH")
 

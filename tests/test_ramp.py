@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wabcast.errors import UsageError
-from wabcast.ramp import Ramp
+from wabcast.ramp import Ramp, days
 
 FIRST = datetime(2026, 3, 28, 22, 30, tzinfo=UTC)
 steps = st.lists(st.integers(1, 10**6), min_size=1, max_size=30).map(tuple)
@@ -62,3 +62,18 @@ def test_it_never_raises_the_daily_cap_and_ends_with_it(
         assert allowed <= people[max(age // timedelta(days=1), 0)]
     else:
         assert allowed == (people[-1] if cap is None else cap)
+
+
+@given(
+    people=st.integers(1, 3000),
+    caps=st.lists(st.integers(1, 400), min_size=1, max_size=6),
+    reached=st.integers(0, 500),
+)
+def test_a_day_takes_as_many_as_there_is_room_for(
+    people: int, caps: list[int], reached: int
+) -> None:
+    day, room = 0, max(caps[0] - reached, 0)
+    while room < people:
+        day += 1
+        room += caps[min(day, len(caps) - 1)]
+    assert days(people, caps, reached) == day

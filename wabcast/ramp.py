@@ -6,6 +6,7 @@ The one thing not to break: a ramp only ever lowers what the daily cap allows, u
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -57,3 +58,15 @@ class Ramp:
         if day >= len(self.steps):
             return self.steps[-1] if daily_cap is None else daily_cap
         return self.steps[day] if daily_cap is None else min(self.steps[day], daily_cap)
+
+
+def days(people: int, caps: Sequence[int], reached: int = 0) -> int:
+    """How many whole days pass before the last of `people` may be reached: `caps` are the next
+    days', the last one holds for good, and `reached` of the first are taken."""
+    room = max(caps[0] - reached, 0)
+    for day, cap in enumerate(caps[1:], 1):
+        if people <= room:
+            return day - 1
+        room += cap
+    left = max(people - room, 0)
+    return len(caps) - 1 + -(-left // caps[-1])

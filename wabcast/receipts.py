@@ -166,7 +166,7 @@ class AccountNews:
     """News of the number or the account (PROVIDERS 3.7), in WhatsApp's words.
 
     `halts` means that nothing more may be sent. `tier` is a messaging limit where one was told,
-    `quality` and `throughput` are what `store.condition.Told` says of them.
+    `quality` is GREEN, YELLOW or RED, `throughput` HIGH, as a check of the number would say.
     """
 
     kind: str

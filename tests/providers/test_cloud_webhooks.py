@@ -224,11 +224,13 @@ def test_news_of_templates() -> None:
             },
             {"event": "ONBOARDING", "tier": "TIER_2K", "phone": "+15550783881"},
         ),
-        ("phone_number_quality_update", {"event": "FLAGGED"}, {"quality": "FLAGGED"}),
+        ("phone_number_quality_update", {"event": "FLAGGED"}, {"quality": "RED"}),
+        ("phone_number_quality_update", {"event": "UNFLAGGED"}, {"quality": "YELLOW"}),
+        ("phone_number_quality_update", {"event": "ONBOARDING"}, {"quality": None}),
         (
             "phone_number_quality_update",
             {"event": "THROUGHPUT_UPGRADE"},
-            {"quality": None, "throughput": "THROUGHPUT_UPGRADE"},
+            {"quality": None, "throughput": "HIGH"},
         ),
         (
             "business_capability_update",

@@ -83,14 +83,14 @@ def test_webhooks_tell_it_too_of_this_number_alone(db: Connection, make: Make) -
             receipts.apply(db, spring.account_id, [item], at=make.at)
         return accounts.get(db, "shop")
 
-    account = told(tier="TIER_2K", throughput="THROUGHPUT_UPGRADE", quality="FLAGGED")
+    account = told(tier="TIER_2K", throughput="HIGH", quality="RED")
     assert (account.tier, account.own_rate, account.quality) == (2000, None, None)
     condition.note(db, account.id, Told("GREEN", number="+1 555-078-3881"), at=make.at)
     for other in (None, "+15550783882"):
-        assert told(other, quality="FLAGGED").quality == "GREEN"
-    account = told(throughput="THROUGHPUT_UPGRADE", quality="UNFLAGGED")
+        assert told(other, quality="RED").quality == "GREEN"
+    account = told(throughput="HIGH", quality="YELLOW")
     assert (account.own_rate, account.quality) == ("1000/s", "YELLOW")
-    assert told(quality="FLAGGED").quality == "RED"
+    assert told(quality="RED").quality == "RED"
     assert make.look(spring).status == "paused"
 
 

@@ -206,11 +206,9 @@ def _pace(campaign: Campaign, account: Account) -> tuple[float, str]:
     low, high = wiring.jitter_of(campaign.jitter)
     jitter = (low + high) / 2 * pending
     seconds = max(mine, theirs, jitter + pauses)
-    people = account.people
-    days = (pending - 1) // people if people and pending else 0
+    days, cap = _days(campaign, account)
     if days * 86_400 > seconds:
-        told = "daily cap" if account.daily_cap is not None else "portfolio's tier"
-        return days * 86_400.0, f"the account's {told} of {people:,} people"
+        return days * 86_400.0, cap
     if pauses * 2 > seconds:
         return seconds, f"the pause of {delay.total_seconds():g} s between batches of {size}"
     if jitter + pauses >= max(mine, theirs) and jitter:
@@ -220,6 +218,32 @@ def _pace(campaign: Campaign, account: Account) -> tuple[float, str]:
     if own.unlimited:
         return seconds, "nothing but the provider"
     return seconds, f"the campaign's rate of {own}"
+
+
+def _days(campaign: Campaign, account: Account) -> tuple[int, str]:
+    """How many days the account's cap on people makes of it, and which cap that is."""
+    from wabcast import ramp
+    from wabcast.clock import Clock, parse
+    from wabcast.store import reach
+
+    if not campaign.pending or (account.people is None and account.ramp is None):
+        return 0, ""
+    now = Clock().now()
+    with output.open_store() as db:
+        reached = reach.people(db, account.id, now)
+    cap = account.people
+    if account.ramp is not None:
+        warming = ramp.Ramp.parse(account.ramp)
+        first = parse(account.first_used_at) if account.first_used_at else None
+        caps = [
+            warming.cap(cap, first or now, now + timedelta(days=day))
+            for day in range(len(warming.steps) + 1)
+        ]
+        if caps[0] != cap:
+            return ramp.days(campaign.pending, caps, reached), f"the account's ramp of {warming}"
+    assert cap is not None  # noqa: S101  # without one the ramp's last step holds for good
+    told = "daily cap" if account.daily_cap is not None else "portfolio's tier"
+    return ramp.days(campaign.pending, [cap], reached), f"the account's {told} of {cap:,} people"
 
 
 def how_long(campaign: Campaign, account: Account | None = None) -> str:

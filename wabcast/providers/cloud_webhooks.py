@@ -38,6 +38,8 @@ _HALTING_EVENTS = {
     "ACCOUNT_OFFBOARDED",
     "PARTNER_REMOVED",
 }
+# A fall of the quality, and its recovery; to what, the next check tells.
+_QUALITIES = {"FLAGGED": "RED", "UNFLAGGED": "YELLOW"}
 _ACCOUNT_FIELDS = {
     "phone_number_quality_update",
     "business_capability_update",
@@ -199,8 +201,8 @@ def _account(kind: str, value: Mapping[str, Any]) -> AccountNews:
         halts=kind == "account_update" and event in _HALTING_EVENTS and ban != "REINSTATE",
         tier=_tier(tier),
         phone=person(_text(value.get("display_phone_number"))).phone,
-        quality=event if event in ("FLAGGED", "UNFLAGGED") else None,
-        throughput=event if event == "THROUGHPUT_UPGRADE" else None,
+        quality=_QUALITIES.get(event),
+        throughput="HIGH" if event == "THROUGHPUT_UPGRADE" else None,
     )
 
 

@@ -42,11 +42,8 @@ update accounts
  where id = :account
 """
 
-RATES = {"HIGH": "1000/s", "THROUGHPUT_UPGRADE": "1000/s", "COEXISTENCE": "20/s"}
+RATES = {"HIGH": "1000/s", "COEXISTENCE": "20/s"}
 """Levels of throughput that are not the usual one."""
-
-QUALITIES = {"FLAGGED": "RED", "UNFLAGGED": "YELLOW"}
-"""What webhooks call a fall of the quality, and its recovery; to what, the next check tells."""
 
 KNOWN = ("GREEN", "YELLOW", "RED")
 LOW = ("YELLOW", "RED")
@@ -86,8 +83,7 @@ def note(db: Connection, account: int, told: Told, *, at: str) -> bool:
         return False
     quality = was["quality"]
     if told.quality is not None:
-        word = QUALITIES.get(told.quality, told.quality)
-        quality = word if word in KNOWN else None
+        quality = told.quality if told.quality in KNOWN else None
     now = {
         "quality": quality,
         "red_since": (was["red_since"] or at) if quality == "RED" else None,

@@ -89,14 +89,19 @@ def full(db: Connection, cap: Cap, contact: int, now: datetime, seen: Seen) -> s
     window = {"account": cap.account, "since": text(now - DAY)}
     if db.execute(REACHED, {**window, "contact": contact}).fetchone():
         return None
-    people = int(db.execute(COUNT, window).fetchone()[0])
-    seen.account, seen.people, seen.at = cap.account, people, now
-    if people < cap.people:
+    reached = people(db, cap.account, now)
+    seen.account, seen.people, seen.at = cap.account, reached, now
+    if reached < cap.people:
         return None
     room = max(1, cap.people // 10)
-    before = people - cap.people + room - 1
+    before = reached - cap.people + room - 1
     frees = db.execute(FREES, {**window, "before": before}).fetchone()[0]
     return text(parse(frees) + DAY + timedelta(milliseconds=1))
+
+
+def people(db: Connection, account: int, now: datetime) -> int:
+    """How many an account has reached in the 24 hours before `now`."""
+    return int(db.execute(COUNT, {"account": account, "since": text(now - DAY)}).fetchone()[0])
 
 
 def note(db: Connection, account: int, contacts: Sequence[int], at: datetime) -> None:
