@@ -197,6 +197,20 @@ def test_a_number_of_low_quality_goes_at_half_its_pace(
         assert 0.4 <= road.use(rate, 60) <= 0.51
 
 
+@pytest.mark.parametrize("quality", ["GREEN", "YELLOW", "RED"])
+def test_pauses_and_jitter_are_twice_as_long_then(db: Connection, make: Make, quality: str) -> None:
+    for name, how in (
+        ("jitter", {"jitter": (1.0, 1.0)}),
+        ("batches", {"batch_size": 5, "batch_delay": timedelta(seconds=5)}),
+    ):
+        road = Road(db, make)
+        road.account = make.account(name)
+        db.execute("update accounts set quality = ?", (quality,))
+        travel(road.drive(road.gate("max", **how), 60))
+        wanted = 60 if quality == "GREEN" else 30
+        assert wanted <= len(road.left) <= wanted + 5, name
+
+
 def test_a_number_that_recovers_has_its_pace_back(db: Connection, make: Make) -> None:
     road = Road(db, make)
     db.execute("update accounts set quality = 'RED'")

@@ -248,12 +248,12 @@ class Gate:
             low, high = self._jitter
             pause = round(self._clock.random.uniform(low, high) * SECOND) if high else 0
             self._reason = f"pace {self._rate}"
-            if self.account.slowed:
-                pause = max(pause, round(2 * self._rate.spacing))
-                self._reason += ", halved: the number's quality is low"
             if self._taken % self._batch_size == 0 and self._batch_delay:
                 pause += self._batch_delay
                 self._reason = "pause between batches"
+            if self.account.slowed:
+                pause = 2 * max(pause, round(self._rate.spacing))
+                self._reason += ", at half the pace: the number's quality is low"
             self._not_before = ticket.slot + pause if pause else 0
             return ticket
 

@@ -197,14 +197,15 @@ def _pace(campaign: Campaign, account: Account) -> tuple[float, str]:
     joint = Rate.parse(account.rate or account.own_rate or usual or "max")
     if account.slowed:
         own, joint = own.halved, joint.halved
-    delay = timedelta(milliseconds=campaign.batch_delay)
+    slower = 2 if account.slowed else 1
+    delay = slower * timedelta(milliseconds=campaign.batch_delay)
     size = campaign.batch_size
     pending = campaign.pending
     mine = estimate(own, pending, batch_size=size, batch_delay=delay).total_seconds()
     theirs = estimate(joint, pending, batch_size=size, batch_delay=delay).total_seconds()
     pauses = delay.total_seconds() * (max(pending - 1, 0) // size)
     low, high = wiring.jitter_of(campaign.jitter)
-    jitter = (low + high) / 2 * pending
+    jitter = slower * (low + high) / 2 * pending
     seconds = max(mine, theirs, jitter + pauses)
     days, cap = _days(campaign, account)
     if days * 86_400 > seconds:
