@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from wabcast.store.database import Connection
 
 
-BEAT = SECOND // 50
-"""20 ms. Those whose moments are this close, of whatever campaign, go on together: their intents
+BEAT = SECOND // 30
+"""33 ms. Those whose moments are this close, of whatever campaign, go on together: their intents
 share a commit, and each then waits for its own moment."""
 
 
