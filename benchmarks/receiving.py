@@ -41,20 +41,24 @@ select nr, '+49151' || (10000000 + nr), 'Ann' || nr, 'Smith',
   from n
 """
 
-SENT = """
+OWED = """
 with recursive n (id) as (select 1 union all select id + 1 from n where id < :last)
-insert into campaign_messages (id, campaign_id, contact_id, status, attempts, due_at, run_id,
-    whatsapp_message_id, content, queued_at, sent_at)
-select id, 1, iif(id <= :people, id, null), 'sent', 1, :at, 'r',
-       printf('wamid.HBgNNDkxNTExMDAwMDAwMBUCABEYEjk4%012d', id),
-       '{"type":"text","text":{"body":"Hello Ann Smith, your order is on its way to Berlin."}}',
-       :at, :at
-  from n
+insert into campaign_messages (id, campaign_id, contact_id, due_at)
+select id, 1, iif(id <= :people, id, null), :at from n
+"""
+
+# Not with the insert: what has left is counted where a row changes.
+SENT = """
+update campaign_messages
+   set status = 'sent', attempts = 1, run_id = 'r', queued_at = :at, sent_at = :at,
+       whatsapp_message_id = printf('wamid.HBgNNDkxNTExMDAwMDAwMBUCABEYEjk4%012d', id),
+       content =
+        '{"type":"text","text":{"body":"Hello Ann Smith, your order is on its way to Berlin."}}'
 """
 
 CAMPAIGN = """
 insert into campaigns (number, id, name, account_id, content, audience, status, created_at,
-    updated_at, total_recipients, messages_sent)
+    updated_at, total_recipients, pending)
 values (1, 'bench', 'bench', 1, '{}', '{}', 'completed', :at, :at, :count, :count)
 """
 
@@ -69,7 +73,8 @@ def sent(path: Path, count: int, people: int | None = None) -> None:
     with database.immediate(db):
         db.execute(PEOPLE, {"last": people, "at": AT})
         db.execute(CAMPAIGN, {"at": AT, "count": count})
-        db.execute(SENT, {"at": AT, "people": people, "last": count})
+        db.execute(OWED, {"at": AT, "people": people, "last": count})
+        db.execute(SENT, {"at": AT})
     db.close()
 
 

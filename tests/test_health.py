@@ -93,7 +93,7 @@ def test_the_tier_is_the_cap_and_check_says_so(place: Field) -> None:
     assert left["takes_seconds"] == 86_400, "the day's 250 are reached already"
     place.run("account", "edit", "shop", "--ramp", "2/d,5/d")
     left = json.loads(place.run("campaign", "check", "storm", "--json"))
-    assert left["limit"] == "the account's ramp of 2/d,5/d"
+    assert left["limit"] == "the account's ramp, at 2 people a day now"
     assert left["takes_seconds"] == 2 * 86_400
     checked = json.loads(place.run("account", "check", "shop", "--json"))
     assert (checked["tier"], checked["throughput"]) == ("TIER_250", "HIGH")

@@ -1,4 +1,4 @@
-"""Bodies out of the inbox into the ledger: parsed outside of any transaction, written in short
+"""Bodies out of the inbox into the ledger: parsed before a transaction is begun, written in short
 ones.
 
 What must not break: a body is marked as applied in the transaction of what it did, or of the
@@ -44,7 +44,7 @@ Readers = Callable[[int], Reader | None]
 
 
 class Applier:
-    """Applies the bodies that wait in the inbox: parsed outside, written in one transaction."""
+    """Applies the bodies that wait in the inbox: parsed first, then written in one transaction."""
 
     def __init__(
         self, clock: Clock, readers: Readers, *, trace: bool, reply_window: timedelta

@@ -90,6 +90,48 @@ def test_a_look_reads_no_row_of_the_ledger(db: Connection, spring: Campaign) -> 
     assert [one for one in asked if "campaign_messages" in one and "variant" not in one] == []
 
 
+@pytest.mark.parametrize("which", [0, 1, -1])
+def test_a_retry_of_what_had_left_makes_no_look_walk_for_good(
+    db: Connection, make: Make, clock: StillClock, which: int
+) -> None:
+    """The first, one in the middle, the last."""
+    campaign = make.campaign()
+    times = [text(clock.now() + timedelta(seconds=nr)) for nr in range(4)]
+    ids = [make.campaign_message("failed", campaign=campaign, sent_at=at) for at in times]
+    taken = "update campaign_messages set status = 'pending', sent_at = null where id = ?"
+    sent = "update campaign_messages set status = 'sent', sent_at = ? where id = ?"
+    db.execute(taken, (ids[which],))
+    the_same_as_the_rows(db, campaign)
+    db.execute(sent, (text(clock.now() + timedelta(seconds=9)), ids[which]))
+    the_same_as_the_rows(db, campaign)
+    row = db.execute(figures.KNOWN_SPAN, {"number": campaign.number}).fetchone()
+    assert row["first"]
+    assert row["last"]
+
+
+@pytest.mark.parametrize("statement", [figures.CAUSES, figures.COUNTED, figures.TIMES])
+def test_what_was_kept_is_read_in_its_own_order(db: Connection, statement: str) -> None:
+    wanted = {"number": 1, "kind": "sent"}
+    plan = [row[3] for row in db.execute("explain query plan " + statement, wanted)]
+    assert all("USING PRIMARY KEY (campaign_id=? AND kind=?)" in step for step in plan)
+
+
+def test_reasons_that_name_the_person_are_many_and_told_in_bounds(
+    db: Connection, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "WORDINGS", 5)
+    campaign = make.campaign()
+    for nr in range(20):
+        make.campaign_message(
+            "failed", campaign=campaign, error_code="content", error_message=f"{nr} is no link"
+        )
+    make.campaign_message("skipped", campaign=campaign, error_code="missing", error_message="city")
+    told = figures.stats(db, campaign)["causes"]
+    assert (told[0]["reason"], told[0]["people"]) == (figures.OTHERS, 15)
+    assert len(told) == 5 + 1 + 1
+    assert sum(cause["people"] for cause in told) == 21
+
+
 CHANGES: dict[str, Callable[[Connection, int], Any]] = {
     "retried": lambda db, number: ledger.retry(db, number, codes=None),
     "settled": lambda db, number: ledger.settle_by_hand(
@@ -129,7 +171,7 @@ def test_no_statement_changes_a_row_unseen(
 ) -> None:
     """Whatever is written, and taken back, in whatever order: as the rows say in the end."""
     campaign = make.campaign(clock.new_id(), people=3)
-    whole = st.sampled_from([0, 0.25, 1, 9.99, 61, 3_599.5, 7_200, 90_000, 2_000_000])
+    whole = st.sampled_from([0, 0.25, 1, 9.99, 61, 3_599.5, 7_200, 90_000, 1_980_000])
     moments = st.none() | whole.map(lambda after: text(clock.now() + timedelta(seconds=after)))
     for _ in range(data.draw(st.integers(1, 8))):
         column = data.draw(st.sampled_from([*COLUMNS, *TIMES]))
@@ -176,18 +218,29 @@ def test_an_older_file_is_counted_when_it_is_migrated(
     old.conn.close()
 
 
+@pytest.mark.parametrize(
+    ("code", "quoted"),
+    [
+        ("63024", "no account for 5511987654321"),
+        ("63024", "+551187654321 is no number"),  # as WhatsApp spells it
+        ("content", "photo: 'ann@example.com' is not a link"),
+    ],
+)
 def test_a_person_who_is_removed_stands_in_no_figure_either(
-    db: Connection, make: Make, spring: Campaign
+    db: Connection, make: Make, spring: Campaign, code: str, quoted: str
 ) -> None:
-    phone = "+4915700000077"
-    quoted = f"no account for {phone[1:]}"
-    who = make.contact(phone)
-    make.campaign_message("failed", campaign=spring, contact=who, error_message=quoted)
+    who = make.contact("+5511987654321")
+    make.campaign_message(
+        "failed", campaign=spring, contact=who, error_code=code, error_message=quoted
+    )
+    before = audits.audit(db, spring)
     assert quoted in str(figures.stats(db, spring))
-    erasure.remove(db, phone, at=make.at)
-    kept = "select count(*) from campaign_tallies where instr(value, ?)"
-    assert db.execute(kept, (phone[1:],)).fetchone()[0] == 0
-    assert phone[1:] not in str(figures.stats(db, spring))
+    erasure.remove(db, "+5511987654321", at=make.at)
+    for table, column in (("campaign_tallies", "value"), ("campaign_messages", "error_message")):
+        kept = f"select count(*) from {table} where instr({column}, ?)"  # noqa: S608
+        assert db.execute(kept, (quoted,)).fetchone()[0] == 0
+    assert quoted not in str(figures.stats(db, spring))
+    assert audits.audit(db, spring) == before
 
 
 def test_a_draft_is_counted_anew_when_its_people_are(db: Connection, make: Make) -> None:
@@ -245,6 +298,15 @@ def test_what_was_counted_coarsely_is_not_shown_finely(
     began, at = parse(told["sending"]["first"]), parse(told["by_time"][0]["at"])
     assert at <= began < at + timedelta(hours=1)
     the_same_as_the_rows(db, campaign)
+
+
+def test_what_is_no_time_stops_nothing(db: Connection, make: Make, spring: Campaign) -> None:
+    """Somebody wrote it by hand."""
+    number = make.campaign_message("sent", campaign=spring)
+    for value in ("soon", ""):
+        db.execute("update campaign_messages set delivered_at = ? where id = ?", (value, number))
+        assert tallies.agree(db, spring.number)
+        assert figures.stats(db, spring)["delivery_seconds"]["p50"] == 0.0
 
 
 def test_one_reason_for_one_person_is_one_row_and_not_a_row_more(

@@ -222,7 +222,8 @@ def _pace(campaign: Campaign, account: Account) -> tuple[float, str]:
 
 
 def _days(campaign: Campaign, account: Account) -> tuple[int, str]:
-    """How many days the account's cap on people makes of it, and which cap that is."""
+    """How many whole days the account's cap on people makes of it, and which cap that is. Of those
+    who were reached today none is reckoned to free a place before the day is over."""
     from wabcast import ramp
     from wabcast.clock import Clock, parse
     from wabcast.store import reach
@@ -241,7 +242,8 @@ def _days(campaign: Campaign, account: Account) -> tuple[int, str]:
             for day in range(len(warming.steps) + 1)
         ]
         if caps[0] != cap:
-            return ramp.days(campaign.pending, caps, reached), f"the account's ramp of {warming}"
+            told = f"the account's ramp, at {caps[0]:,} people a day now"
+            return ramp.days(campaign.pending, caps, reached), told
     assert cap is not None  # noqa: S101  # without one the ramp's last step holds for good
     told = "daily cap" if account.daily_cap is not None else "portfolio's tier"
     return ramp.days(campaign.pending, [cap], reached), f"the account's {told} of {cap:,} people"

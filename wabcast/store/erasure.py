@@ -23,11 +23,14 @@ update campaign_messages
  where contact_id = :id and status = 'pending'
 """
 
-# Providers like to repeat the number in their errors, and WhatsApp hides it in its ids.
+# Providers like to repeat the number in their errors, our own words quote what was to be said, and
+# WhatsApp hides the number in its ids.
 BLANK_MESSAGES = """
 update campaign_messages
    set contact_id = null, content = null, whatsapp_message_id = null,
-       error_message = iif(instr(error_message, :digits), null, error_message)
+       error_message = iif(error_code = 'content'
+               or exists (select 1 from json_each(:names) where instr(error_message, value)),
+           'contact removed', error_message)
  where contact_id = :id
 """
 
@@ -77,7 +80,7 @@ def remove(db: Connection, phone: str, *, at: str) -> int:
             names = [spelt[1:] for spelt in inbox.spellings(phone)]
             names += db.execute(BSUID, {"id": person.id}).fetchone()
             named = json.dumps([name for name in names if name])
-            given = {"id": person.id, "phone": phone, "digits": phone[1:], "names": named}
+            given = {"id": person.id, "phone": phone, "names": named}
             reason = person.opt_out_reason or ("opted out" if person.opted_out_at else "")
             if person.blocked_at:
                 reason = reason or "blocked"

@@ -1,11 +1,12 @@
 """How the messages of a campaign fared, in numbers: causes, lengths, steps of time, prices.
 
-Reads only, and of the ledger no row: it adds up what `tallies` keep. What must not break: what is
-told is of one moment.
+Reads only, and of the ledger next to nothing: it adds up what `tallies` keep. What must not break:
+what is told is of one moment, and its memory does not grow with the campaign.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,13 +29,16 @@ select kind, value ->> 0, value ->> 1, messages from campaign_tallies
 
 COUNTED = """
 select value, messages from campaign_tallies where campaign_id = :number and kind = :kind
+ order by value
 """
 
 # How wide a step is stands in how much of the time is written.
 TIMES = """
 select unixepoch(iif(length(value) = 13, value || ':00', value)) as at,
        case length(value) when 19 then 1 when 16 then 60 else 3600 end as width, messages
-  from campaign_tallies where campaign_id = :number and kind = :kind
+  from campaign_tallies
+ where campaign_id = :number and kind = :kind
+   and unixepoch(iif(length(value) = 13, value || ':00', value)) is not null
 """
 
 KNOWN_SPAN = """
@@ -60,7 +64,10 @@ SPARKS = 48
 """Steps of the line of sends in a terminal."""
 
 MOST_CAUSES = 50
-"""Causes that are told."""
+WORDINGS = 1000
+"""Causes that are told, and wordings of one code that are told apart: some name the person."""
+
+OTHERS = "for other reasons"
 
 
 def stats(db: Connection, campaign: Campaign) -> dict[str, Any]:
@@ -127,7 +134,8 @@ def _times(
     }
     later = [at + width for kind in ("delivered", "read") for at, width, _ in found[kind]]
     end = max(ended, min(ended + slow, max(later, default=0)))
-    grain = max(width for times in found.values() for at, width, _ in times if at <= end)
+    within = [width for times in found.values() for at, width, _ in times if at <= end]
+    grain = max(within, default=1)
     step = metrics.step(end - began, BUCKETS, grain)
     start = int(began) // step * step
     steps = {kind: _steps(times, start, step, end) for kind, times in found.items()}
@@ -135,10 +143,11 @@ def _times(
         {"at": text((start + nr * step) * SECOND), **{kind: steps[kind][nr] for kind in steps}}
         for nr in range(1 + max(max(each, default=0) for each in steps.values()))
     ]
-    step = metrics.step(ended - began, SPARKS - 2, max(width for _, width, _ in found["sent"]))
-    start = int(began) // step * step
+    grain = max((width for _, width, _ in found["sent"]), default=1)
+    start = int(began) // grain * grain
+    step = math.ceil((ended - start + 1) / grain / SPARKS) * grain
     line = _steps(found["sent"], start, step, ended)
-    return by_time, [line[nr] for nr in range(1 + max(line))]
+    return by_time, [line[nr] for nr in range(1 + max(line, default=-1))]
 
 
 def _steps(times: list[tuple[Any, ...]], start: int, step: int, end: float) -> Counter[int]:
@@ -182,7 +191,8 @@ def causes(db: Connection, campaign: Campaign) -> list[dict[str, Any]]:
     """
     wordings: dict[tuple[str, str], Counter[str]] = {}
     for status, code, reason, people in db.execute(CAUSES, {"number": campaign.number}):
-        wordings.setdefault((status, code), Counter())[reason] += people
+        reasons = wordings.setdefault((status, code), Counter())
+        reasons[reason if len(reasons) < WORDINGS else OTHERS] += people
     found = []
     for (status, code), reasons in wordings.items():
         if code[:1].isdecimal():

@@ -1,7 +1,6 @@
-"""What tells that a campaign's rows have changed: a part of the schema, as one migration made it.
+"""What told that a campaign's rows had changed: migration 5, whose place `tallies` has taken.
 
-Never edited, like every migration. What must not break: whatever `stats` are reckoned from
-stands in the trigger's list, so that no statement can change it unseen.
+Never edited, like every migration.
 """
 
 from __future__ import annotations

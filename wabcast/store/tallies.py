@@ -1,6 +1,6 @@
 """How many messages of a campaign share a second, a length or a cause: what `stats` adds up.
 
-Triggers keep them, so that no statement can forget it; whoever asks reads a few thousand rows
+Triggers keep them, so that no statement can forget it; whoever asks reads some thousands of rows
 and none of the ledger, however many people there are. `kind` is one of:
 
     sent, delivered, read             value: when, `2026-11-05T10:00:07`, by the minute from about
@@ -50,22 +50,27 @@ class _Kind:
 
 def _kinds(row: str) -> tuple[_Kind, ...]:
     def time(kind: str) -> _Kind:
-        at = f"{row}.{kind}_at"
+        """Of what never left nothing is told: its width would be another one later."""
+        at, sent = f"{row}.{kind}_at", f"{row}.sent_at"
         value = f"""(
             select case when {at} >= by_minute_until then substr({at}, 1, 13)
                         when {at} >= by_second_until then substr({at}, 1, 16)
                         else substr({at}, 1, 19) end
               from campaigns where number = {row}.campaign_id)"""
-        return _Kind(f"'{kind}'", value, f"{at} is not null", (f"{kind}_at",))
+        if kind == "sent":
+            return _Kind("'sent'", value, f"{sent} is not null", ("sent_at",))
+        has = f"{at} is not null and {sent} is not null"
+        return _Kind(f"'{kind}'", value, has, (f"{kind}_at", "sent_at"))
 
     def length(kind: str) -> _Kind:
         """WhatsApp tells whole seconds: what was delivered at once may seem to be so before."""
         at, sent = f"{row}.{kind}_at", f"{row}.sent_at"
         value = f"""(
             select case when x < 10 then round(x, 2) when x < 3600 then round(x)
-                        else round(x / 60) * 60 end
-              from (select max(0.0, unixepoch({at}, 'subsec') - unixepoch({sent}, 'subsec'))
-                        as x))"""
+                        when x < 86400 then round(x / 60) * 60
+                        else round(x / 3600) * 3600 end
+              from (select coalesce(max(0.0, unixepoch({at}, 'subsec')
+                                             - unixepoch({sent}, 'subsec')), 0.0) as x))"""
         has = f"{at} is not null and {sent} is not null"
         return _Kind(f"'{kind}_after'", value, has, (f"{kind}_at", "sent_at"))
 
@@ -115,8 +120,8 @@ select campaign_id, {kind.name}, {kind.value}, 1 from campaign_messages m where 
     for kind in _kinds("m")
 )
 
-# `first_sent_at` and `last_sent_at` are null where nothing was sent, or where one that was sent
-# had its time changed since: then the rows have to say. An older file knows them from its rows.
+# `first_sent_at` and `last_sent_at` are null where nothing was sent, or where the very one that was
+# the first, or the last, was taken back: the rows have to say, until the next is sent.
 SCRIPT = (
     """
 drop trigger campaign_messages_count;
@@ -163,12 +168,22 @@ begin
             + (new.replied_at is not null) - (old.replied_at is not null),
         messages_failed    = messages_failed
             + (new.failed_at is not null) - (old.failed_at is not null),
-        first_sent_at = case when new.sent_at is old.sent_at then first_sent_at
-            when old.sent_at is not null then null
-            when messages_sent = 0 then new.sent_at else min(first_sent_at, new.sent_at) end,
-        last_sent_at  = case when new.sent_at is old.sent_at then last_sent_at
-            when old.sent_at is not null then null
-            when messages_sent = 0 then new.sent_at else max(last_sent_at, new.sent_at) end,
+        first_sent_at = case
+            when new.sent_at is old.sent_at then first_sent_at
+            when old.sent_at = first_sent_at then null
+            when new.sent_at is null then first_sent_at
+            when messages_sent = 0 then new.sent_at
+            when first_sent_at is null then
+                (select min(sent_at) from campaign_messages where campaign_id = new.campaign_id)
+            else min(first_sent_at, new.sent_at) end,
+        last_sent_at = case
+            when new.sent_at is old.sent_at then last_sent_at
+            when old.sent_at = last_sent_at then null
+            when new.sent_at is null then last_sent_at
+            when messages_sent = 0 then new.sent_at
+            when last_sent_at is null then
+                (select max(sent_at) from campaign_messages where campaign_id = new.campaign_id)
+            else max(last_sent_at, new.sent_at) end,
         by_second_until = coalesce(by_second_until,
             strftime('%Y-%m-%dT%H:%M:%fZ', new.sent_at, '+{SECONDS} seconds')),
         by_minute_until = coalesce(by_minute_until,
@@ -207,7 +222,7 @@ def agree(db: Connection, number: int) -> bool:
     """Whether what was kept of a campaign is what its rows come to. Reads every row."""
     wanted = {"number": number}
     first, last, earliest, latest = db.execute(SPAN, wanted).fetchone()
-    if (first, last) not in ((earliest, latest), (None, None)):
+    if first not in (None, earliest) or last not in (None, latest):
         return False
     found: Counter[Any] = Counter()
     rows = db.execute(ROWS, wanted)
