@@ -253,7 +253,7 @@ class Gate:
                 self._reason = "pause between batches"
             if self.account.slowed:
                 pause = 2 * max(pause, round(self._rate.spacing))
-                self._reason += ", at half the pace: the number's quality is low"
+                self._reason += ", halved: the number's quality is low"
             self._not_before = ticket.slot + pause if pause else 0
             return ticket
 
