@@ -107,12 +107,13 @@ select min(m.id) from campaign_messages m join campaigns c on c.number = m.campa
 
 def heard(place: Home, name: str) -> None:
     """Of all who were still owed a message there is news, as receipts would have brought it."""
+    from wabcast.clock import Clock, text
     from wabcast.store.database import connect, immediate
 
     db = connect(place.db)
     with immediate(db):
         first = db.execute(FIRST, {"name": name}).fetchone()[0]
-        db.execute(HEARD, {"name": name, "first": first, "at": "2026-11-05T10:00:00"})
+        db.execute(HEARD, {"name": name, "first": first, "at": text(Clock().now())[:19]})
     db.close()
 
 

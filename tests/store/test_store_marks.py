@@ -60,6 +60,21 @@ def test_who_has_another_number_since_is_left_to_be_read_again(db: Connection, m
     assert (again.id, again.phone, again.attempts) == (moved.id, "+4917100000", 0)
 
 
+def test_an_attempt_counts_from_the_row_and_not_from_what_was_read(
+    db: Connection, make: Make
+) -> None:
+    campaign = make.campaign(people=3, status="running", run_id=RUN)
+    first, tried, twice = make.due(campaign)
+    with immediate(db):
+        db.execute("update campaign_messages set attempts = 2 where id = ?", (tried.id,))
+        listed = [Intent(message, "{}", 1) for message in (first, tried, twice, twice)]
+        told = marks.intend(db, listed, campaign=campaign.number, run=RUN, at=make.clock.now())
+    assert [each.attempt for each in told] == [1, 3, 1, 0]
+    assert [each.told is Told.INTENDED for each in told] == [True, True, True, False]
+    rows = db.execute("select attempts from campaign_messages order by id").fetchall()
+    assert [row[0] for row in rows] == [1, 3, 1]
+
+
 @pytest.mark.parametrize("status", ["paused", "cancelled"])
 def test_a_group_stops_with_its_campaign(db: Connection, make: Make, status: str) -> None:
     campaign = make.campaign(people=3, status=status, run_id=RUN)
@@ -105,7 +120,7 @@ class Counted:
         self.db = db
         self.asked = 0
 
-    def execute(self, statement: str, wanted: object) -> Any:
+    def execute(self, statement: str, wanted: object = ()) -> Any:
         self.asked += 1
         return self.db.execute(statement, wanted)
 

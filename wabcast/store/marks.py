@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wabcast.clock import text, to_micros
 from wabcast.delivery import MessageStatus, Settled
@@ -30,7 +30,7 @@ update campaign_messages as m
    set status = 'queued', attempts = attempts + 1, run_id = :run, queued_at = :at,
        content = i.value ->> 0, error_code = null, error_message = null
   from json_each(:intents) as i
- where m.id = cast(i.key as integer) and m.status = 'pending'
+ where m.id = cast(i.key as integer) and m.status = 'pending' and m.attempts = i.value ->> 2
    and exists (select 1 from campaigns
                 where number = :campaign and status = 'running' and run_id = :run)
    and exists (select 1 from contacts as c
@@ -38,9 +38,10 @@ update campaign_messages as m
                   and c.opted_out_at is null and c.blocked_at is null)
 """
 
-# Asked in the same transaction, just before, so that it is what INTEND will find.
+# Which of them may go and how often they were tried, where not all may as they were read. Asked in
+# the same transaction, just before, so that it is what INTEND will find.
 GOING = """
-select json_group_object(m.id, m.attempts + 1)
+select json_group_object(m.id, m.attempts)
   from json_each(:ids) as i join campaign_messages as m on m.id = i.value ->> 0
  where m.status = 'pending'
    and exists (select 1 from campaigns
@@ -89,6 +90,9 @@ update campaign_messages
        failed_at = case :status when 'failed' then :at else failed_at end
  where id = :id and run_id = :run and attempts = :attempt and status = 'queued'
 """
+
+Said = dict[int, tuple[str, str, int]]
+"""By message: its content, the number it goes to, and how often it was tried before."""
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -163,21 +167,16 @@ def intend(
 def _intend(
     db: Connection, intents: Sequence[Intent], campaign: int, run: str, at: datetime
 ) -> list[Intended]:
-    contents = {intent.message.id: intent.content for intent in intents}
-    phones = {intent.message.id: intent.message.phone for intent in intents}
-    wanted = {
-        "campaign": campaign,
-        "run": run,
-        "at": text(at),
-        "ids": json.dumps(list(phones.items())),
-    }
-    found: dict[str, int] = json.loads(db.execute(GOING, wanted).fetchone()[0])
-    attempts = {int(key): attempt for key, attempt in found.items()}
-    if attempts:
-        said = {key: (contents[key], phones[key]) for key in attempts}
+    said = {i.message.id: (i.content, i.message.phone, i.message.attempts) for i in intents}
+    wanted = {"campaign": campaign, "run": run, "at": text(at)}
+    db.execute("savepoint intents")  # it ends with the caller's transaction
+    if db.execute(INTEND, {**wanted, "intents": _encode(said)}).rowcount != len(said):
+        db.execute("rollback to intents")
+        said = _going(db, said, wanted)
         queued = db.execute(INTEND, {**wanted, "intents": _encode(said)}).rowcount
-        if queued != len(attempts):
-            raise RuntimeError(f"{queued} intents of {len(attempts)} were written")
+        if queued != len(said):
+            raise RuntimeError(f"{queued} intents of {len(said)} were written")
+    attempts = {key: tried + 1 for key, (_, _, tried) in said.items()}
     going = [intent for intent in intents if intent.message.id in attempts]
     if going:
         slot = max(intent.slot for intent in going)
@@ -192,6 +191,12 @@ def _intend(
         else _not_intended(db, intent.message, campaign, run)
         for intent in intents
     ]
+
+
+def _going(db: Connection, said: Said, wanted: dict[str, Any]) -> Said:
+    ids = json.dumps([(key, phone) for key, (_, phone, _) in said.items()])
+    found = json.loads(db.execute(GOING, {**wanted, "ids": ids}).fetchone()[0])
+    return {int(key): (*said[int(key)][:2], tried) for key, tried in found.items()}
 
 
 def _not_intended(db: Connection, message: Due, campaign: int, run: str) -> Intended:
