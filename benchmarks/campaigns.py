@@ -159,23 +159,21 @@ def measure(count: int, turns: int) -> list[Line]:
             inserted.append(float(spent.out))
             if turn:
                 many.wabcast("campaign", "delete", f"made-{turn}", "--yes", "--quiet")
-        steps: dict[str, Callable[[Home], Spent]] = {
-            "check": lambda place: place.wabcast("campaign", "check", "made-0", "--quiet"),
-            "start": lambda place: begun(place, world, "start", "made-0")[1],
-            "recipients": lambda place: unread(place, "campaign", "recipients", "made-0", "--csv"),
-            "report": lambda place: unread(place, "campaign", "report", "made-0", "--json"),
-        }
         grown = {"create": created[0].memory / few.campaign("made-0").memory}
-        checked = cpu = resumed = 0.0
-        for name, step in steps.items():
-            if name == "recipients":
-                resumed = begun(many, world, "resume", "made-0")[0]
-                for place in (few, many):
-                    heard(place, "made-0")
+
+        def both(name: str, step: Callable[[Home], Spent]) -> Spent:
             large = step(many)
             grown[name] = large.memory / step(few).memory
-            if name == "check":
-                checked, cpu = count / large.seconds, large.cpu / count * 1_000_000
+            return large
+
+        found = both("check", lambda of: of.wabcast("campaign", "check", "made-0", "--quiet"))
+        checked, cpu = count / found.seconds, found.cpu / count * 1_000_000
+        both("start", lambda of: begun(of, world, "start", "made-0")[1])
+        resumed = begun(many, world, "resume", "made-0")[0]
+        for place in (few, many):
+            heard(place, "made-0")
+        both("recipients", lambda of: unread(of, "campaign", "recipients", "made-0", "--csv"))
+        both("report", lambda of: unread(of, "campaign", "report", "made-0", "--json"))
         looks = {
             verb: float(run([*_OWN, str(many.db), "campaign", verb, "made-0", "--json"]).out)
             for verb in ("show", "stats", "pause")

@@ -527,6 +527,27 @@ async def _results(tasks: list[asyncio.Task[Ticket]]) -> list[Ticket | None]:
 # -- what a person is told
 
 
+@pytest.mark.parametrize(
+    ("pause", "said"),
+    [(0, "pace 20/m, halved"), (30, "pause between batches, doubled")],
+)
+def test_it_says_what_low_quality_makes_of_a_wait(
+    db: Connection, make: Make, pause: int, said: str
+) -> None:
+    road = Road(db, make, account="80/s")
+    db.execute("update accounts set quality = 'YELLOW'")
+
+    async def says() -> None:
+        gate = road.gate("20/m", batch_size=1, batch_delay=timedelta(seconds=pause))
+        await gate.leave(await gate.take())
+        waiting = asyncio.create_task(gate.take())
+        await asyncio.sleep(1)
+        assert gate.holding == f"{said}: the number's quality is low"
+        gate.give_up(await waiting)
+
+    travel(says())
+
+
 def test_it_says_what_it_is_waiting_for(db: Connection, make: Make) -> None:
     road = Road(db, make, account="80/s")
 

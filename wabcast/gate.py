@@ -247,13 +247,13 @@ class Gate:
             ticket.own = self._log.enter() if self._log else None
             low, high = self._jitter
             pause = round(self._clock.random.uniform(low, high) * SECOND) if high else 0
-            self._reason = f"pace {self._rate}"
+            self._reason, change = f"pace {self._rate}", "halved"
             if self._taken % self._batch_size == 0 and self._batch_delay:
                 pause += self._batch_delay
-                self._reason = "pause between batches"
+                self._reason, change = "pause between batches", "doubled"
             if self.account.slowed:
                 pause = 2 * max(pause, round(self._rate.spacing))
-                self._reason += ", halved: the number's quality is low"
+                self._reason += f", {change}: the number's quality is low"
             self._not_before = ticket.slot + pause if pause else 0
             return ticket
 

@@ -286,13 +286,12 @@ def test_what_was_counted_coarsely_is_not_shown_finely(
 ) -> None:
     """A canary failed, and all were sent days later, within minutes: kept by the hour."""
     campaign = make.campaign()
-    first = make.campaign_message("failed", campaign=campaign, sent_at=make.at)
+    make.campaign_message("failed", campaign=campaign, sent_at=make.at)
     with immediate(db):
         ledger.retry(db, campaign.number, codes=None)
     for seconds in range(0, 600, 60):
         when = text(clock.now() + timedelta(days=4, seconds=seconds))
         make.campaign_message("sent", campaign=campaign, sent_at=when)
-    assert first
     told = figures.stats(db, campaign)
     assert [step["sent"] for step in told["by_time"]] == [10] == told["sending"]["line"]
     began, at = parse(told["sending"]["first"]), parse(told["by_time"][0]["at"])

@@ -84,7 +84,7 @@ def _change(kind: object, value: Mapping[str, Any]) -> Iterator[News]:
     if kind == "user_id_update":
         ids = value.get("user_id")
         yield from _moved(_get(ids, "previous"), _get(ids, "current"))
-    elif isinstance(kind, str) and kind != "messages":
+    elif isinstance(kind, str):
         yield from _template(kind, value)
         if kind in _ACCOUNT_FIELDS:
             yield _account(kind, value)
@@ -101,17 +101,16 @@ def _receipt(
         return None
     who = (item.get("recipient_id"), item.get("recipient_user_id"))
     pricing = item.get("pricing")
-    costs = pricing if isinstance(pricing, dict) else {}
     return Receipt(
-        message_id,
-        known,
-        _when(item.get("timestamp")),
-        read_ref(item.get("biz_opaque_callback_data")),
-        person(*who, *_ids(_matching(contacts, who))) if contacts else person(*who),
-        verdict_from_receipt(item.get("errors")) if known is Status.FAILED else None,
-        _text(costs.get("category")) or None,
-        _text(costs.get("type")) or None,
-        sender,
+        message_id=message_id,
+        status=known,
+        at=_when(item.get("timestamp")),
+        ref=read_ref(item.get("biz_opaque_callback_data")),
+        person=person(*who, *_ids(_matching(contacts, who))) if contacts else person(*who),
+        error=verdict_from_receipt(item.get("errors")) if known is Status.FAILED else None,
+        category=_text(_get(pricing, "category")) or None,
+        pricing=_text(_get(pricing, "type")) or None,
+        sender=sender,
     )
 
 

@@ -34,11 +34,11 @@ select value, messages from campaign_tallies where campaign_id = :number and kin
 
 # How wide a step is stands in how much of the time is written.
 TIMES = """
-select unixepoch(iif(length(value) = 13, value || ':00', value)) as at,
-       case length(value) when 19 then 1 when 16 then 60 else 3600 end as width, messages
-  from campaign_tallies
- where campaign_id = :number and kind = :kind
-   and unixepoch(iif(length(value) = 13, value || ':00', value)) is not null
+select at, width, messages
+  from (select unixepoch(iif(length(value) = 13, value || ':00', value)) as at,
+               case length(value) when 19 then 1 when 16 then 60 else 3600 end as width, messages
+          from campaign_tallies where campaign_id = :number and kind = :kind)
+ where at is not null
 """
 
 KNOWN_SPAN = """

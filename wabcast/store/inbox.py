@@ -183,11 +183,8 @@ def _keep(
 def waiting(
     db: Connection, *, account: int | None = None, after: int = 0, limit: int = 100
 ) -> Generator[Row, None, None]:
-    """Bodies not yet applied, in the order they came: `id, account_id, body, digest`.
-
-    Each is read when it is asked for: a body may be large, and one may be enough. Close it before
-    the file is written.
-    """
+    """Bodies not yet applied, in the order they came: `id, account_id, body, digest`. Each is read
+    when it is asked for, as it may be large and be enough. Close it before the file is written."""
     wanted = {"account": account, "after": after, "limit": limit}
     with closing(db.execute(WAITING, wanted)) as rows:
         yield from rows

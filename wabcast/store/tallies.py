@@ -120,8 +120,21 @@ select campaign_id, {kind.name}, {kind.value}, 1 from campaign_messages m where 
     for kind in _kinds("m")
 )
 
-# `first_sent_at` and `last_sent_at` are null where nothing was sent, or where the very one that was
-# the first, or the last, was taken back: the rows have to say, until the next is sent.
+# Null where nothing was sent, or where the very one that was the first, or the last, was taken
+# back: the rows have to say, until the next is sent.
+_ENDS = "".join(
+    f"""
+        {end}_sent_at = case
+            when new.sent_at is old.sent_at then {end}_sent_at
+            when old.sent_at = {end}_sent_at then null
+            when new.sent_at is null then {end}_sent_at
+            when messages_sent = 0 then new.sent_at
+            when {end}_sent_at is null then
+                (select {pick}(sent_at) from campaign_messages where campaign_id = new.campaign_id)
+            else {pick}({end}_sent_at, new.sent_at) end,"""
+    for end, pick in (("first", "min"), ("last", "max"))
+)
+
 SCRIPT = (
     """
 drop trigger campaign_messages_count;
@@ -167,23 +180,7 @@ begin
         messages_replied   = messages_replied
             + (new.replied_at is not null) - (old.replied_at is not null),
         messages_failed    = messages_failed
-            + (new.failed_at is not null) - (old.failed_at is not null),
-        first_sent_at = case
-            when new.sent_at is old.sent_at then first_sent_at
-            when old.sent_at = first_sent_at then null
-            when new.sent_at is null then first_sent_at
-            when messages_sent = 0 then new.sent_at
-            when first_sent_at is null then
-                (select min(sent_at) from campaign_messages where campaign_id = new.campaign_id)
-            else min(first_sent_at, new.sent_at) end,
-        last_sent_at = case
-            when new.sent_at is old.sent_at then last_sent_at
-            when old.sent_at = last_sent_at then null
-            when new.sent_at is null then last_sent_at
-            when messages_sent = 0 then new.sent_at
-            when last_sent_at is null then
-                (select max(sent_at) from campaign_messages where campaign_id = new.campaign_id)
-            else max(last_sent_at, new.sent_at) end,
+            + (new.failed_at is not null) - (old.failed_at is not null),{_ENDS}
         by_second_until = coalesce(by_second_until,
             strftime('%Y-%m-%dT%H:%M:%fZ', new.sent_at, '+{SECONDS} seconds')),
         by_minute_until = coalesce(by_minute_until,
