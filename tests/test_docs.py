@@ -9,14 +9,11 @@ from pathlib import Path
 
 import pytest
 from conftest import Ran
-from pysqlite3.dbapi2 import Connection
 
 from wabcast import campaign, cli
 from wabcast.cli import demo
 from wabcast.errors import Exit
 from wabcast.providers.sandbox_fates import CARDS
-from wabcast.store.database import SCHEMA
-from wabcast.store.migrations import migrations
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -124,22 +121,6 @@ def test_every_example_is_told_of() -> None:
     for path in (ROOT / "examples").iterdir():
         if not path.name.startswith((".", "__")):
             assert f"examples/{path.name}" in README, path.name
-
-
-def test_the_schema_is_the_sum_of_its_migrations(db: Connection, tmp_path: Path) -> None:
-    from sqlite_utils import Database
-
-    one_by_one = Database(tmp_path / "again.db")
-    for migration in migrations.pending(one_by_one):
-        migrations.apply(one_by_one, stop_before=migration.name)
-    migrations.apply(one_by_one)
-    schema = (
-        "select type, name, sql from sqlite_schema where name not like 'sqlite_%' order by 1, 2"
-    )
-    assert list(one_by_one.execute(schema)) == [tuple(row) for row in db.execute(schema)]
-    assert not list(migrations.pending(one_by_one))
-    assert len(list(migrations.applied(one_by_one))) == SCHEMA
-    one_by_one.close()
 
 
 def test_the_changelog_has_the_form_of_keep_a_changelog() -> None:

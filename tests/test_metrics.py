@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pysqlite3.dbapi2 import Connection, connect
 
 from wabcast import metrics
-from wabcast.store.migrations import CAMPAIGNS
+from wabcast.store.migrations import SCRIPTS
 
 COUNTERS = (
     *("total_recipients", "messages_sent", "messages_delivered", "messages_read"),
@@ -22,7 +22,7 @@ COUNTERS = (
 def columns() -> Connection:
     """The campaigns table as the migrations make it, with nobody to refer to."""
     db = connect(":memory:")
-    db.executescript(CAMPAIGNS)
+    db.executescript(SCRIPTS["m001_the_first_schema"].read_text(encoding="utf-8"))
     db.execute(
         "insert into campaigns (number, id, name, account_id, content, audience, created_at,"
         " updated_at) values (1, 'c', 'c', 1, '{}', '{}', '', '')"

@@ -16,17 +16,6 @@ if TYPE_CHECKING:
     from wabcast.receipts import AccountNews
     from wabcast.store.database import Connection
 
-# A migration, so never edited. `tier` is people in 24 hours, null: no limit is known; `own_rate`
-# as `80/s`, null: the provider's usual one; `red_since` when the number was first seen RED;
-# `number` is the phone that WhatsApp's news of the number is told by.
-COLUMNS = """
-alter table accounts add column quality text check (quality in ('GREEN', 'YELLOW', 'RED'));
-alter table accounts add column red_since text;
-alter table accounts add column tier integer check (tier > 0);
-alter table accounts add column own_rate text;
-alter table accounts add column number text;
-"""
-
 READ = "select quality, red_since, tier, own_rate, number from accounts where id = :account"
 
 WRITE = """

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     __all__ = ["Connection", "Row"]
 
 SCHEMA = 8
-"""How many migrations this code knows; `PRAGMA user_version` holds how many the file has."""
+"""The number of the last migration in `schema/`; `PRAGMA user_version` holds the file's."""
 
 BUSY_SECONDS = 30.0
 NETWORK_FILE_SYSTEMS = frozenset(

@@ -12,15 +12,6 @@ from wabcast.canary import Tried
 if TYPE_CHECKING:
     from wabcast.store.database import Connection
 
-# A migration, so never edited: what was asked for, when its hold began, and whether it was judged.
-# A copy of a campaign has the first alone.
-COLUMNS = """
-alter table campaigns add column canary text;
-alter table campaigns add column canary_since text;
-alter table campaigns add column canary_judged integer not null default 0
-    check (canary_judged in (0, 1));
-"""
-
 # Whom a message was refused at once has failed without having been sent.
 TRIED = """
 select pending, messages_sent as sent, messages_delivered as delivered, messages_read as read,

@@ -13,14 +13,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pysqlite3.dbapi2 import Connection
 
-# A migration, so never edited. Of which file this is the content: a copy has another inode.
-TABLE = """
-create table whereabouts (
-    one   integer primary key check (one = 1),
-    inode integer not null
-) strict;
-"""
-
 INODE = "select inode from whereabouts"
 BELONGS = "insert or replace into whereabouts (one, inode) values (1, :inode)"
 KNOWN = "select 1 from sqlite_schema where name = 'whereabouts'"

@@ -1,13 +1,5 @@
-"""What told that a campaign's rows had changed: migration 5, whose place `tallies` has taken.
+-- `revision` counts the changes of a campaign's rows (m008 replaces it).
 
-Never edited, like every migration.
-"""
-
-from __future__ import annotations
-
-# `revision` counts the changes of a campaign's rows, at no cost beside the counters: what was
-# reckoned from them is true for as long as it stands.
-TABLES = """
 alter table campaigns add column revision integer not null default 0;
 
 create table campaign_stats (
@@ -43,4 +35,3 @@ begin
             + (new.failed_at is not null) - (old.failed_at is not null)
     where number = new.campaign_id;
 end;
-"""
