@@ -215,6 +215,11 @@ def test_what_is_probably_not_meant_is_noted() -> None:
          "e: [*d,*d,*d,*d,*d,*d,*d,*d]", "too many parts"),
         ("[" * 5000, "m.yaml"),
         ("x" * 300_000, "256 KB"),
+        ("- a\n" * 6000, "m.yaml, line 5000: there are more than 5,000 parts"),
+        ("type: text\ntext: 1" + ":59" * 80_000, "m.yaml, line 2: the number has 240,001 digits"),
+        ("text: 1" + ":59" * 80_000 + ".5", "m.yaml, line 1: the number has"),
+        ('text: "\\UFFFFFFFF"', "cannot be read"),
+        ("a: &a {k: v}\nb:\n  <<: [" + ",".join(["*a"] * 101) + "]", "more than 100 mappings"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_message_is_refused_with_its_line(source: str, told: str) -> None:

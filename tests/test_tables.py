@@ -7,6 +7,7 @@ import datetime
 import io
 import json
 import tracemalloc
+from time import process_time
 from typing import Any
 
 import openpyxl  # type: ignore[import-untyped]  # it ships no types
@@ -215,6 +216,68 @@ def test_headers_become_unique_and_are_never_empty() -> None:
     table = table_of("Email,,Email, Phone\x07 \nx,y,z,1\n")
     assert table.headers == ["Email", "column 2", "Email (2)", "Phone"]
     assert len(table.notes) == 1
+
+
+def test_equal_headers_cost_no_more_than_others() -> None:
+    count = tables.MOST_COLUMNS
+    others = _seconds(",".join(f"a{nr}" for nr in range(count)) + "\n1\n")
+    equal = ",".join(["a"] * count) + "\n1\n"
+    table = table_of(equal)
+    assert len(set(table.headers)) == count
+    assert len(table.notes) == 21
+    assert table.notes[-1] == "and 1,979 more columns have the name of another"
+    assert _seconds(equal) < 20 * others  # as many pairs as there are would be 2,000 times as long
+
+
+def _seconds(text: str) -> float:
+    def once() -> float:
+        begun = process_time()
+        list(table_of(text))
+        return process_time() - begun
+
+    return min(once() for _ in range(3))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ",".join(["a"] * 2001),
+        ",".join(f"+4915112345{nr}" for nr in range(100, 2101)),
+        "x" + "," * 100_000 + "y",
+        json.dumps([dict.fromkeys(map(str, range(2001)), 1)]),
+        json.dumps([{str(nr): 1} for nr in range(2001)]),
+        json.dumps(dict.fromkeys(map(str, range(2001)), 1)),
+    ],
+    ids=["equal", "phones", "empty", "one object", "many objects", "a line of json"],
+)
+def test_more_columns_than_a_table_has_are_refused_with_the_number(text: str) -> None:
+    with pytest.raises(Refused, match=r"the table has (2,001|100,001) columns; at most 2,000"):
+        list(table_of(text))
+
+
+def test_empty_columns_at_the_end_of_a_wide_header_are_left_out() -> None:
+    table = table_of("phone" + "," * 100_000 + "\n+491511234567" + "," * 100_000 + "\n")
+    assert len(table.headers) == tables.MOST_COLUMNS
+    assert [row.values["phone"] for row in table] == ["+491511234567"]
+
+
+def test_a_json_line_that_brings_too_many_keys_is_a_bad_row_and_keeps_nothing() -> None:
+    late = "\n".join(json.dumps({"phone": "1", f"k{nr}": "x"}) for nr in range(2100))
+    table = table_of(late)
+    rows = list(table)
+    assert len(table.headers) == tables.MOST_COLUMNS
+    bad = [row for row in rows if isinstance(row, BadRow)]
+    assert [row.line for row in bad] == list(range(2000, 2101))
+    assert bad[0].reason == "brings column 2,001, of 2,000 at most"
+    assert bad[0].values == {"phone": "1"}
+
+
+def test_a_file_of_nothing_but_forgotten_quotes_is_not_read_again_and_again() -> None:
+    honest = _seconds("p,q\n" + "a b, c\n" * 16_000)
+    assert _seconds("p,q\n" + 'a"b,"c\n' * 16_000) < 15 * honest
+    rows = list(table_of("p,q\n" + 'a"b,"c\n' * 16_000 + "last,row\n"))
+    assert len(rows) == 16_001
+    assert rows[-1].values == {"p": "last", "q": "row"}
 
 
 @pytest.mark.parametrize("text", ["+49 151 1234567\n+491511234568\n", "0151 1234567;0301234567\n"])

@@ -15,6 +15,7 @@ from wabcast.lines import BROKEN, HEAD, Lines, broken_fault
 
 NAMES = {",": "csv", ";": "semicolon", "\t": "tsv", "|": "pipe"}
 RECORD_LINES = 256  # lines a quoted cell may span before it counts as a forgotten quote
+_AGAIN, _AGAIN_EACH = 16 * 1024, 8  # lines read a second time: for the file, and more a record
 
 
 def delimiter_of(head: str) -> str:
@@ -42,19 +43,20 @@ def records(lines: Lines, delimiter: str, *, skip: int) -> Iterator[tuple[int, l
 
     A quote that is never closed would swallow the rest of the file, so what spans several lines
     is trusted only if it is well formed and as wide as the first record; else only its first
-    line is bad and reading starts again at the second.
+    line is bad and reading starts again at the second. A file of nothing but forgotten quotes
+    would be read 256 times, so what is read again is counted, and then a cell spans two lines.
     """
     source = iter(lines)
     again: list[str] = []  # lines to be read a second time
     taken: list[str] = []  # lines of the record that is being read
     broken = False
-    width, line = 0, 1 + skip
+    width, line, credit = 0, 1 + skip, _AGAIN
     for _ in range(skip):
         next(source)
 
     def feed() -> Iterator[str]:
         nonlocal broken
-        while len(taken) < RECORD_LINES:
+        while len(taken) < max(2, min(RECORD_LINES, credit)):
             suspect = bool(again) or lines.suspect
             if not (text := again.pop() if again else next(source, "")):
                 return
@@ -84,10 +86,12 @@ def records(lines: Lines, delimiter: str, *, skip: int) -> Iterator[tuple[int, l
                 yield line, cells, broken_fault(taken) if broken else ""
                 width = width or len(cells)
             line += len(taken)
+            credit = min(credit + _AGAIN_EACH, _AGAIN)
             taken.clear()
             broken = False
         yield line, cells, fault
         again.extend(reversed(taken[1:]))
+        credit += _AGAIN_EACH - len(taken)
         taken.clear()
         broken = False
         line += 1

@@ -143,6 +143,7 @@ class Lines:
     def _split(self, blocks: Iterable[bytes], encoding: str, name: str) -> Iterator[str]:
         decoder = codecs.getincrementaldecoder(encoding)(_errors(encoding))
         rest, count, first = "", 0, True
+        waiting = False  # whether `rest` may hold something broken
         for block in itertools.chain(blocks, [b""]):
             try:
                 new = decoder.decode(block, not block)
@@ -153,12 +154,14 @@ class Lines:
             if first and new:
                 new, first = new.removeprefix("\ufeff"), False
             text = rest + new
-            self.suspect = bool(BROKEN.search(text))
+            broken = bool(BROKEN.search(new))
+            self.suspect = broken or waiting
             rest = ""
             if block:
                 # What follows the last line end waits for its own; a CR waits for its LF.
                 cut = max(text.rfind("\n"), text.rfind("\r", 0, -1)) + 1
                 text, rest = text[:cut], text[cut:]
+                waiting = bool(rest) and (broken or (waiting and not text))
                 if len(rest) > LINE_LIMIT:
                     raise Refused(
                         f"line {count + text.count(chr(10)) + 1} of {name} is longer than"

@@ -113,20 +113,14 @@ def parse_yaml(source: str, name: str = "message.yaml") -> dict[str, Any]:
 
     Raises `BadContent` with the line, for what is not YAML, not JSON-like, or of no known type.
     """
-    import yaml
+    from wabcast import yaml_reader
 
-    if len(source) > 256 * 1024:
-        raise BadContent(f"{name}: a message file is not longer than 256 KB")
     try:
-        body = yaml.safe_load(source)
-    except yaml.YAMLError as exc:
-        mark = getattr(exc, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(exc, "problem", None) or str(exc)
+        body = yaml_reader.load(source)
+    except yaml_reader.Unreadable as exc:
+        line = f", line {exc.line}" if exc.line else ""
         hint = "a value that begins with a hole needs quotes: body: '{{ firstName }}, hello'"
-        raise BadContent(f"{name}{line}: {problem}", hint=hint) from exc
-    except (RecursionError, ValueError) as exc:
-        raise BadContent(f"{name}: cannot be read: {exc}") from exc
+        raise BadContent(f"{name}{line}: {exc.problem}", hint=hint if line else "") from exc
     if not isinstance(body, dict):
         hint = "type: text, and under it text: with body: Hello {{ firstName }}"
         raise BadContent(f"{name}: must hold a message object", hint=hint)

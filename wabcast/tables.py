@@ -33,7 +33,12 @@ from wabcast.lines import (
     rest_of,
 )
 
+MOST_COLUMNS = 2_000
+"""Columns of a table, and different keys of all its JSON objects."""
+
 UNPACKED_LIMIT = 1024 * 1024 * 1024  # bytes: what a small spreadsheet may swell to
+
+_RENAMED = 20  # columns whose new name is told
 
 _PHONE = re.compile(r"\s*[+(]?\d[\d\s().+/-]{6,24}\s*")
 _UNREADABLE = {
@@ -133,20 +138,42 @@ def _delimited(lines: Lines, head: str, encoding: str, notes: list[str]) -> Tabl
 
 def _headers_of(cells: list[str], notes: list[str]) -> tuple[list[str], bool]:
     """Unique names for the columns, and whether the first row is already a person."""
+    cells = _without_empty_end(cells)
+    _refuse_more_columns(len(cells))
     if all(_PHONE.fullmatch(cell) for cell in cells if cell.strip()):
         notes.append("no header line: the first row is phone numbers, read as a column `phone`")
         return ["phone", *(f"phone {n}" for n in range(2, len(cells) + 1))], True
-    headers: list[str] = []
+    headers: dict[str, None] = {}
+    numbers: dict[str, itertools.count[int]] = {}  # where the search for a free name goes on
+    renamed: list[str] = []
     for number, cell in enumerate(cells, 1):
         plain = " ".join("".join(c if c.isprintable() else " " for c in cell).split())
         header = base = plain or f"column {number}"
-        again = itertools.count(2)
         while header in headers:
-            header = f"{base} ({next(again)})"
+            header = f"{base} ({next(numbers.setdefault(base, itertools.count(2)))})"
         if header != base:
-            notes.append(f"two columns are called {base!r}; the later one is {header!r}")
-        headers.append(header)
-    return headers, False
+            renamed.append(f"two columns are called {base!r}; the later one is {header!r}")
+        headers[header] = None
+    notes += renamed[:_RENAMED]
+    if len(renamed) > _RENAMED:
+        notes.append(f"and {len(renamed) - _RENAMED:,} more columns have the name of another")
+    return list(headers), False
+
+
+def _without_empty_end(cells: list[str]) -> list[str]:
+    """Without the empty cells at the end, which spreadsheets leave behind."""
+    end = len(cells)
+    while end > MOST_COLUMNS and not cells[end - 1].strip():
+        end -= 1
+    return cells[:end]
+
+
+def _refuse_more_columns(count: int) -> None:
+    if count > MOST_COLUMNS:
+        raise Refused(
+            f"the table has {count:,} columns; at most {MOST_COLUMNS:,} are read",
+            hint="leave out the columns that no message needs",
+        )
 
 
 def _rows(
@@ -215,11 +242,15 @@ def _json_row(line: int, value: Any) -> Row | BadRow | None:
 
 def _json_lines(lines: Lines, head: str, name: str, encoding: str, notes: list[str]) -> Table:
     headers: dict[str, None] = {}
+    widest = 0
     for text in itertools.islice(head.splitlines(), 1000):
         with contextlib.suppress(ValueError, RecursionError):
             if isinstance(value := _JSON.decode(text), dict):
-                headers.update(dict.fromkeys(value))
+                widest = max(widest, len(value))
+                if len(headers.keys() | value.keys()) <= MOST_COLUMNS:
+                    headers.update(dict.fromkeys(value))
     if not headers:
+        _refuse_more_columns(widest)
         raise Refused(
             f"{name} begins like JSON, but no line of it is a JSON object",
             hint="one object a line (NDJSON: jq -c '.[]'), or one array of objects: [{...}, ...]",
@@ -235,11 +266,16 @@ def _json_lines(lines: Lines, head: str, name: str, encoding: str, notes: list[s
             except (ValueError, RecursionError) as exc:
                 fault = broken_fault([text]) if lines.suspect else ""
                 row = BadRow(line, fault or f"unreadable JSON: {str(exc) or 'nested too deep'}", {})
-            if row:
-                for key in row.values.keys() - headers.keys():
-                    headers[key] = None
-                    table.headers.append(key)
-                yield row
+            if row is None:
+                continue
+            new = [key for key in row.values if key not in headers]
+            if new and len(headers) + len(new) > MOST_COLUMNS:
+                fault = f"brings column {len(headers) + len(new):,}, of {MOST_COLUMNS:,} at most"
+                shown = {key: value for key, value in row.values.items() if key in headers}
+                row, new = BadRow(line, fault, _encodable(shown)), []
+            headers.update(dict.fromkeys(new))
+            table.headers += new
+            yield row
 
     table._records = rows()
     return table
@@ -280,6 +316,7 @@ def _json_array(text: str, name: str, encoding: str, notes: list[str]) -> Table:
     for _, value in elements():
         if isinstance(value, dict):
             headers.update(dict.fromkeys(value))
+            _refuse_more_columns(len(headers))
     if not headers:
         raise Refused(f"{name} holds no objects", hint='as in [{"phone": "+4917139200"}, ...]')
     rows = (row for line, value in elements() if (row := _json_row(line, value)))
