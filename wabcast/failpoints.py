@@ -17,6 +17,8 @@ NAMES = frozenset(
         "after-write",
         "after-answer",
         "in-takeover",
+        "in-piece",
+        "after-piece",
         "in-import",
         "in-migration",
         "in-backup",

@@ -1,0 +1,168 @@
+"""Large work in small transactions: whole at the end, let in between, resumable."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from conftest import StillClock
+from pysqlite3.dbapi2 import Connection
+
+from wabcast.clock import SECOND, Clock
+from wabcast.store import database, pieces
+from wabcast.store.database import immediate
+from wabcast.store.pieces import in_pieces
+
+ROWS = 12_000
+
+FILL = """
+with recursive n (i) as (select 1 union all select i + 1 from n where i < :rows)
+insert into events (at, event) select '', 'new' from n
+"""
+
+CHANGE = """
+update events set event = 'old'
+ where id in (select id from events where event = 'new' limit :most)
+"""
+
+
+class SlowClock(StillClock):
+    """A machine on which each piece takes so long, in seconds a row; it waits for nothing."""
+
+    def __init__(self, a_row: float = 0.0) -> None:
+        super().__init__()
+        self.spent = 0
+        self.a_row = a_row
+        self.pauses: list[float] = []
+
+    def steady(self) -> int:
+        return self.spent
+
+    def pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+
+
+@pytest.fixture
+def change(db: Connection) -> Callable[[int], int]:
+    with immediate(db):
+        db.execute(FILL, {"rows": ROWS})
+    return lambda most: int(db.execute(CHANGE, {"most": most}).rowcount)
+
+
+def left(db: Connection) -> int:
+    return int(db.execute("select count(*) from events where event = 'new'").fetchone()[0])
+
+
+def test_all_is_done_in_pieces_each_committed(
+    db: Connection, change: Callable[[int], int], db_path: Path
+) -> None:
+    other = database.connect(db_path)
+    seen: list[tuple[int, int]] = []
+    clock = SlowClock()
+    total = in_pieces(db, change, clock=clock, tick=lambda count: seen.append((count, left(other))))
+    assert total == ROWS
+    assert [ahead for _, ahead in seen][-1] == 0
+    assert [count for count, _ in seen] == [500, 1000, 2000, 4000, 4500]  # as quick as it can
+    done = 0
+    for count, ahead in seen:
+        done += count
+        assert ahead == ROWS - done, "another process sees each piece when it is done"
+    assert clock.pauses == [pieces.GAP] * 4
+    other.close()
+
+
+def test_a_piece_is_as_large_as_the_machine_is_quick(db: Connection) -> None:
+    clock = SlowClock()
+    wanted: list[int] = []
+
+    def change(most: int) -> int:
+        wanted.append(most)
+        clock.spent += round(most * 0.0002 * SECOND)  # a fifth of a millisecond each
+        return most if len(wanted) < 5 else 0
+
+    in_pieces(db, change, clock=clock)
+    assert wanted == [500, 200, 200, 200, 200]
+
+
+@pytest.mark.parametrize("a_row", [1.0, 1e-9])
+def test_a_piece_is_never_too_large_and_never_nothing(db: Connection, a_row: float) -> None:
+    clock = SlowClock()
+    wanted: list[int] = []
+
+    def change(most: int) -> int:
+        wanted.append(most)
+        clock.spent += round(most * a_row * SECOND)
+        return most if len(wanted) < 9 else 0
+
+    in_pieces(db, change, clock=clock)
+    assert max(wanted) <= pieces.MOST == 5000
+    assert min(wanted) >= pieces.LEAST
+    assert wanted[-1] == (pieces.LEAST if a_row == 1.0 else pieces.MOST)
+
+
+def test_what_fails_in_a_piece_leaves_the_others_standing(
+    db: Connection, change: Callable[[int], int]
+) -> None:
+    calls = 0
+
+    def breaks(most: int) -> int:
+        nonlocal calls
+        calls += 1
+        count = change(most)
+        if calls == 2:
+            raise RuntimeError("in the middle")
+        return count
+
+    with pytest.raises(RuntimeError, match="in the middle"):
+        in_pieces(db, breaks, clock=SlowClock())
+    assert not db.in_transaction
+    assert left(db) == ROWS - 500
+    assert in_pieces(db, change, clock=SlowClock()) == ROWS - 500
+    assert left(db) == 0
+
+
+def test_time_that_is_up_leaves_the_rest(db: Connection, change: Callable[[int], int]) -> None:
+    clock = SlowClock()
+
+    def slow(most: int) -> int:
+        clock.spent += SECOND
+        return change(most)
+
+    within = timedelta(seconds=2)
+    assert in_pieces(db, slow, clock=clock, within=within) == 600
+    assert left(db) == ROWS - 600
+
+
+def test_others_write_between_the_pieces(
+    db: Connection, change: Callable[[int], int], db_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With real time, a real lock, and a writer that waits for it as every process does."""
+    monkeypatch.setattr(pieces, "MOST", 500)
+    writes = 0
+    over = threading.Event()
+    ready = threading.Event()
+
+    def write() -> None:
+        nonlocal writes
+        other = database.connect(db_path)
+        ready.set()
+        while not over.is_set():
+            with immediate(other):
+                other.execute("update events set data = '{}' where id = 1")
+            writes += 1
+        other.close()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    ready.wait()
+    before = writes
+    sizes: list[int] = []
+    in_pieces(db, change, clock=Clock(), tick=sizes.append)
+    between = writes - before
+    over.set()
+    writer.join()
+    assert len(sizes) >= ROWS / 500
+    assert between >= len(sizes) / 2, f"{between} writes beside {len(sizes)} pieces"

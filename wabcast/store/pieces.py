@@ -1,0 +1,69 @@
+"""Large work in small transactions: a million rows change, and nobody waits long for the lock.
+
+Invariant: a piece leaves the laws true by itself, for the process may die behind any of them; the
+same work begun again goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from wabcast.clock import SECOND
+from wabcast.failpoints import failpoint
+from wabcast.store.database import immediate
+
+if TYPE_CHECKING:
+    from wabcast.clock import Clock
+    from wabcast.store.database import Connection
+
+MOST = 5000
+"""Rows of a piece, at most."""
+
+FIRST, LEAST = 500, 100
+
+HOLD = 0.04
+"""How long a piece should hold the write lock, seconds: a run puts its intents into the file up to
+50 ms ahead, so that it loses nothing by waiting for one."""
+
+GAP = 0.03
+"""How long the lock is left free between two pieces, seconds. SQLite asks for a busy lock every
+25 ms or more often in the first tenth of a second: whoever waits gets it."""
+
+
+def in_pieces(
+    db: Connection,
+    change: Callable[[int], int],
+    *,
+    clock: Clock,
+    within: timedelta | None = None,
+    tick: Callable[[int], object] = lambda _count: None,
+) -> int:
+    """Call `change(most)` in a transaction of its own, again and again; the sum of its answers.
+
+    It deals with at most `most` rows and says with how many it dealt; fewer than `most` mean that
+    nothing is left. `tick` hears each count after its commit. After `within` no piece is begun:
+    what is left is for the next call.
+    """
+    total, most = 0, FIRST
+    until = None if within is None else clock.steady() + round(within.total_seconds() * SECOND)
+    while True:
+        with immediate(db):
+            began = clock.steady()
+            count = change(most)
+            failpoint("in-piece")
+        spent = (clock.steady() - began) / SECOND
+        failpoint("after-piece")
+        total += count
+        tick(count)
+        if count < most or (until is not None and clock.steady() >= until):
+            return total
+        most = _next(most, spent)
+        clock.pause(GAP)
+
+
+def _next(most: int, spent: float) -> int:
+    """How many rows the next piece may have, so that it takes HOLD on this machine, now."""
+    fitting = round(most * HOLD / max(spent, 0.001))
+    return max(LEAST, min(fitting, most * 2, MOST))
