@@ -16,7 +16,9 @@ from wabcast.campaign import Campaign, CampaignStatus
 from wabcast.delivery import Accepted, Lost, Rejected, Retry, Verdict, settle
 from wabcast.ledger import Due, SqliteLedger
 from wabcast.recorder import Recorder
+from wabcast.store import database
 from wabcast.store.audits import audit
+from wabcast.store.ledger import take_over
 from wabcast.store.marks import Told
 
 RUN = "run"
@@ -79,6 +81,63 @@ async def test_progress_is_told_once_for_each_hundred(db: Connection, ledger: Sq
         await send(ledger, message, Accepted(f"wamid.{message.id}"))
     told = [data["processedCount"] for data in events(db, "campaign:progress")]
     assert told == [100, 200]
+
+
+async def test_progress_is_told_though_the_commit_failed_at_first(
+    db: Connection, db_path: Path, ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make_room(_seconds: float) -> None:
+        other = database.connect(db_path)
+        other.execute("drop trigger if exists full")
+        other.close()
+
+    monkeypatch.setattr("time.sleep", make_room)  # the recorder's, before it tries again
+    db.execute(
+        "create trigger full before insert on events when new.event = 'campaign:progress'"
+        " begin select raise(fail, 'database or disk is full'); end"
+    )
+    for message in await ledger.due(START, 101):
+        await send(ledger, message, Accepted(f"wamid.{message.id}"))
+    assert [data["processedCount"] for data in events(db, "campaign:progress")] == [100]
+
+
+async def test_progress_is_told_of_who_gets_nothing_too(
+    db: Connection, make: Make, campaign: Campaign, ledger: SqliteLedger
+) -> None:
+    page = await ledger.due(START, 250)
+    for nr, message in enumerate(page):
+        match nr % 3:
+            case 0:
+                await ledger.skip(message, "barred", "opted out")
+            case 1:
+                await ledger.fail(message, "content", "cannot be said")
+            case _:
+                db.execute(
+                    "update contacts set blocked_at = 'x' where id = ?", [message.contact_id]
+                )
+                assert (await ledger.intend(message, "{}", 1, None)).told is Told.SKIPPED
+    assert [data["processedCount"] for data in events(db, "campaign:progress")] == [100, 200]
+    assert make.look(campaign).processed == 250
+
+
+async def test_a_hundred_that_a_take_over_completes_is_told_by_the_next_run(
+    db: Connection, make: Make, recorder: Recorder, db_path: Path, clock: StillClock
+) -> None:
+    campaign = make.campaign(people=110, status="running", run_id=RUN)
+    first = SqliteLedger(campaign, RUN, recorder, db_path, clock)
+    page = await first.due(START, 110)
+    for message in page[:98]:
+        await send(first, message, Accepted(f"wamid.{message.id}"))
+    for message in page[98:103]:
+        await first.intend(message, "{}", 1, None)
+    first.close()
+    take_over(db, campaign.number, "next")
+    db.execute("update campaigns set run_id = 'next'")
+    following = SqliteLedger(make.look(campaign), "next", recorder, db_path, clock)
+    for message in await following.due(START, 110):
+        await send(following, message, Accepted(f"wamid.{message.id}"))
+    following.close()
+    assert [data["processedCount"] for data in events(db, "campaign:progress")] == [100]
 
 
 async def test_control_tells_whose_the_campaign_is(

@@ -16,12 +16,13 @@ from wabcast import locks
 from wabcast.campaign import Campaign, CampaignStatus
 from wabcast.clock import Clock, parse, text
 from wabcast.delivery import MessageStatus, Settled
-from wabcast.events import PROGRESS_EVERY, Event
+from wabcast.events import Event
 from wabcast.failpoints import failpoint
 from wabcast.recorder import Recorder
 from wabcast.store import campaigns, database, events, ledger, marks, trials
 from wabcast.store.ledger import Due
-from wabcast.store.marks import Intended, Intent, Outcome
+from wabcast.store.marks import Intended, Intent, Outcome, Told
+from wabcast.store.progress import Progress
 from wabcast.store.reach import Cap, Seen
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class SqliteLedger:
         self._path = path
         self._noted = 0
         self._seen = Seen()
-        self._told = campaign.processed // PROGRESS_EVERY
+        self._progress = Progress(self._reader, campaign)
 
     def close(self) -> None:
         self._reader.close()
@@ -151,14 +152,13 @@ class SqliteLedger:
 
     def _intend(self, db: Connection, intents: list[Intent]) -> list[Intended]:
         # The time is taken inside the transaction: a daily cap counts by its order.
-        return marks.intend(
-            db,
-            intents,
-            campaign=self.campaign.number,
-            run=self.run,
-            at=self._clock.now(),
-            seen=self._seen,
+        at = self._clock.now()
+        intended = marks.intend(
+            db, intents, campaign=self.campaign.number, run=self.run, at=at, seen=self._seen
         )
+        if any(each.told is Told.SKIPPED for each in intended):
+            self._progress.tell(db, at=text(at))
+        return intended
 
     def record(self, message: Due, settled: Settled, attempt: int) -> asyncio.Future[Any]:
         outcome = Outcome(message, settled, attempt, self._clock.now())
@@ -171,7 +171,7 @@ class SqliteLedger:
                 if changed:
                     self._tell(db, outcome.message, outcome.settled, text(outcome.at))
         if any(outcome.settled.status is not MessageStatus.PENDING for outcome in outcomes):
-            self._progress(db, text(outcomes[-1].at))
+            self._progress.tell(db, at=text(outcomes[-1].at))
         return wrote
 
     def _tell(self, db: Connection, message: Due, settled: Settled, at: str) -> None:
@@ -192,34 +192,23 @@ class SqliteLedger:
         }
         events.add(db, Event(name, self.campaign.id, data), at=at)
 
-    def _progress(self, db: Connection, at: str) -> None:
-        """Tell once for each hundred that is done, in the commit that completes it."""
-        row = db.execute(
-            "select total_recipients, total_recipients - pending - queued from campaigns"
-            " where number = ?",
-            (self.campaign.number,),
-        ).fetchone()
-        total, processed = row
-        while processed // PROGRESS_EVERY > self._told:
-            self._told += 1
-            done = self._told * PROGRESS_EVERY
-            events.add(db, words.progress(self.campaign.id, done, total), at=at)
-
     async def skip(self, message: Due, code: str, reason: str) -> None:
-        number, run = self.campaign.number, self.run
-        await self._recorder.write(
-            lambda db: ledger.skip(
-                db, message.id, campaign=number, run=run, code=code, reason=reason
-            )
-        )
+        number, run, at = self.campaign.number, self.run, text(self._clock.micros())
+
+        def write(db: Connection) -> None:
+            ledger.skip(db, message.id, campaign=number, run=run, code=code, reason=reason)
+            self._progress.tell(db, at=at)
+
+        await self._recorder.write(write)
 
     async def fail(self, message: Due, code: str, reason: str) -> None:
         number, run, at = self.campaign.number, self.run, text(self._clock.micros())
-        await self._recorder.write(
-            lambda db: ledger.fail(
-                db, message.id, campaign=number, run=run, code=code, reason=reason, at=at
-            )
-        )
+
+        def write(db: Connection) -> None:
+            ledger.fail(db, message.id, campaign=number, run=run, code=code, reason=reason, at=at)
+            self._progress.tell(db, at=at)
+
+        await self._recorder.write(write)
 
     async def postpone(self, message: Due, due_at: str) -> None:
         number, run = self.campaign.number, self.run
