@@ -6,6 +6,8 @@ A part is a module here with `measure(count, turns) -> list[Line]`; its `FULL` a
 how many and how often. The ratios are compared with those of `baseline.json`, which `--keep`
 writes anew: figures differ from machine to machine, ratios within a run hardly do. With
 `--guard` a ratio that is worse by more than that factor is an error, as CI wants it.
+
+A part that fails is told and ends with exit code 1; what the others measured is printed.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 import json
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
@@ -86,10 +89,15 @@ def main() -> None:
     said = asked.parse_args()
     before: dict[str, float] = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
     lines: list[Line] = []
+    failed: list[str] = []
     for name, part in parts(said.part):
         count, turns = _usual(part, quick=said.quick)
         began = time.monotonic()
-        lines += part.measure(said.count or count, said.turns or turns)
+        try:
+            lines += part.measure(said.count or count, said.turns or turns)
+        except Exception:  # noqa: BLE001  # what the other parts measure is printed all the same
+            traceback.print_exc()
+            failed.append(name)
         print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     print(f"{machine()}\n\n{table(lines)}")
     for told in fallen(lines, before):
@@ -99,6 +107,8 @@ def main() -> None:
     if said.keep:
         kept = before | {line.key: round(line.ratio, 3) for line in lines if line.ratio is not None}
         BASELINE.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}; the table has the other parts")
 
 
 if __name__ == "__main__":

@@ -6,14 +6,17 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import __main__ as bench  # noqa: E402
 from benchmarks.__main__ import BASELINE, PARTS, fallen, parts  # noqa: E402
 from benchmarks.measure import Line  # noqa: E402
+from benchmarks.watching import Heard, in_order  # noqa: E402
 
 
 @pytest.mark.parametrize(
@@ -36,6 +39,35 @@ def test_what_fell_is_told(ratio: float | None, more: bool, fell: float, told: l
 
 def test_every_part_is_there() -> None:
     assert [name for name, _ in parts([])] == list(PARTS)
+
+
+def test_what_was_measured_is_printed_though_a_part_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measure(_count: int, _turns: int) -> list[Line]:
+        raise RuntimeError("the clients were not let in")
+
+    broken = SimpleNamespace(measure=measure)
+    sound = SimpleNamespace(measure=lambda _count, _turns: [Line("a", "a thing", "7/s")])
+    monkeypatch.setattr(bench, "parts", lambda _names: [("broken", broken), ("sound", sound)])
+    monkeypatch.setattr(sys, "argv", ["benchmarks"])
+    with pytest.raises(SystemExit, match="failed: broken"):
+        bench.main()
+    out, err = capsys.readouterr()
+    assert "| a thing | 7/s |" in out
+    assert "the clients were not let in" in err
+
+
+@pytest.mark.parametrize(
+    ("heard", "count"),
+    [
+        ([("campaign:progress", 3), ("message:sent", 4), ("campaign:progress", 7)], 2),
+        ([("campaign:progress", 3), ("campaign:progress", 3)], 1),
+        ([("campaign:completed", 9), ("campaign:progress", 3)], 0),
+    ],
+)
+def test_progress_that_comes_twice_or_late_is_not_heard(heard: list[Heard], count: int) -> None:
+    assert in_order(heard) == count
 
 
 @pytest.mark.timeout(300)

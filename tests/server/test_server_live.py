@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import httpx
@@ -20,7 +22,7 @@ from wabcast.clock import Clock, text
 from wabcast.events import Event
 from wabcast.server import live, serving
 from wabcast.server.app import build
-from wabcast.store import campaigns, events, tokens
+from wabcast.store import campaigns, database, events, tokens
 from wabcast.store.database import immediate
 
 pytestmark = pytest.mark.timeout(120)
@@ -174,6 +176,47 @@ async def test_who_comes_back_has_missed_nothing(opened: Opened) -> None:
         assert heard[0] == "campaign:progress"
         offsets = [int(offset) for _, _, offset in again.heard]
         assert offsets == list(range(int(last) + 1, int(last) + 1 + len(heard)))
+
+
+async def test_who_comes_while_two_write_hears_each_event_once_and_in_order(
+    opened: Opened, db_path: Path
+) -> None:
+    enough = threading.Event()
+
+    def write(writer: int) -> None:
+        mine = database.connect(db_path)
+        turn = 0
+        while not enough.wait(0.003 * writer):
+            turn += 1
+            with immediate(mine):
+                for _ in range(1 + turn * 7 % 12):
+                    told = Event("campaign:progress", None, {"writer": writer})
+                    events.add(mine, told, at="2026-11-05T10:00:00.000Z")
+                sleep(0.003)  # the ids are given, and not yet committed
+        mine.close()
+
+    async with opened() as place:
+        token = place.token("web", "viewer")
+        came: list[tuple[Listener, int]] = []
+        writing = [asyncio.create_task(asyncio.to_thread(write, nr)) for nr in (1, 2)]
+        try:
+            for _ in range(20):
+                listener = await place.listener(token=token)
+                came.append((listener, events.last_id(place.db)))
+        finally:
+            enough.set()
+            await asyncio.wait(writing)
+        place.tell("campaign:completed")
+        last = events.last_id(place.db)
+        assert came[0][1] < came[-1][1] < last
+        for listener, seen in came:
+            async with asyncio.timeout(30):
+                while not listener.heard or listener.heard[-1][0] != "campaign:completed":
+                    listener.moved.clear()
+                    await listener.moved.wait()
+            offsets = [int(offset) for _, _, offset in listener.heard]
+            assert offsets == list(range(offsets[0], last + 1))
+            assert offsets[0] <= seen + 1
 
 
 @pytest.mark.parametrize("end", ["revoked", "expired"])
