@@ -24,8 +24,19 @@ if TYPE_CHECKING:
 
 LOOK_EVERY = 0.05
 
+GONE = "its process is gone; go on with: wabcast campaign resume '{}'"
+"""Said of a campaign that is marked running and that no process carries."""
+
 PAST = timedelta(minutes=1)
 """A time that was typed as `now` is over when it is looked at."""
+
+
+def is_abandoned(db: Connection, database: Path, campaign: Campaign) -> bool:
+    """Whether it is marked running though the process that carried it died, as of `kill -9`."""
+    if campaign.status is not CampaignStatus.RUNNING or locks.is_held(database, campaign):
+        return False
+    # Between the two looks it may have come to its end, or another run may have taken it.
+    return campaigns.runs_still(db, campaign)
 
 
 def pause(

@@ -7,7 +7,9 @@ knows less was put back to what it had been before.
 
 from __future__ import annotations
 
+import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,8 +22,15 @@ if TYPE_CHECKING:
 
     from wabcast.campaign import Campaign
 
+ENDING = ".locks"
+
 PATIENCE = 0.3
-"""Seconds: somebody may just be looking whether the lock is free."""
+"""Seconds that a holder is waited for: it may be letting go just now."""
+
+LOOKERS_PATIENCE = 10.0
+"""Seconds that lookers are waited for. Each has the file for some microseconds."""
+
+RETRY_EVERY = 0.001
 
 
 def folder_of(database: Path) -> Path:
@@ -30,44 +39,68 @@ def folder_of(database: Path) -> Path:
     Whoever comes by a symbolic link must meet the others, as SQLite does with its WAL.
     """
     file = database.resolve()
-    folder = file.with_name(file.name + ".locks")
+    folder = file.with_name(file.name + ENDING)
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder
 
 
-def _lock(database: Path, campaign: Campaign) -> FileLock:
-    from filelock import FileLock
-
-    folder = folder_of(database)
-    return FileLock(folder / f"{campaign.id}.lock", mode=0o600, thread_local=False)
+def _file(database: Path, campaign: Campaign) -> Path:
+    return folder_of(database) / f"{campaign.id}.lock"
 
 
 @contextmanager
 def held(database: Path, campaign: Campaign) -> Iterator[None]:
     """Hold the campaign for as long as the block runs; Busy where another process does."""
-    from filelock import Timeout
+    from filelock import FileLock
 
-    lock = _lock(database, campaign)
-    try:
-        lock.acquire(timeout=PATIENCE, poll_interval=0.02)
-    except Timeout as exc:
-        raise refusal("start", campaign.name, CampaignStatus.RUNNING) from exc
+    file = _file(database, campaign)
+    lock = FileLock(file, mode=0o600, thread_local=False)
+    if not _acquire(lock, file):
+        raise refusal("start", campaign.name, CampaignStatus.RUNNING)
     try:
         yield
     finally:
         lock.release()
 
 
-def is_held(database: Path, campaign: Campaign) -> bool:
-    """Whether a living process is at work on the campaign."""
+def _acquire(lock: FileLock, file: Path) -> bool:
+    """Take the lock; False where another process keeps it. Lookers are no reason to give up."""
     from filelock import Timeout
 
-    lock = _lock(database, campaign)
+    began = time.monotonic()
+    while True:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            patience = PATIENCE if _is_held(file) else LOOKERS_PATIENCE
+            if time.monotonic() - began > patience:
+                return False
+            time.sleep(RETRY_EVERY)
+        else:
+            return True
+
+
+def is_held(database: Path, campaign: Campaign) -> bool:
+    """Whether a living process is at work on the campaign.
+
+    Invariant: a look makes no file, and no other look takes it for a holder.
+    """
+    file = database.resolve()
+    return _is_held(file.with_name(file.name + ENDING) / f"{campaign.id}.lock")
+
+
+def _is_held(file: Path) -> bool:
+    """Holders have the exclusive lock, lookers ask for a shared one: those agree."""
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
+        looked_at = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(looked_at, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
-    lock.release()
+    finally:
+        os.close(looked_at)  # which lets go of it
     return False
 
 

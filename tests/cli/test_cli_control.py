@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from conftest import Ran
 from make import Make
+from pysqlite3.dbapi2 import Connection
 
-from wabcast import locks
+from wabcast import control, locks
 from wabcast.campaign import CampaignStatus
-from wabcast.store import campaigns
+from wabcast.store import campaigns, database
 
 Cli = Callable[..., Ran]
 
@@ -24,6 +25,35 @@ def states(make: Make) -> Make:
     for status in CampaignStatus:
         make.campaign(status.value, status=status.value, people=1, run_id="a run")
     return make
+
+
+def test_list_and_show_say_that_a_process_is_gone_and_what_to_do(
+    quick_cli: Cli, make: Make, db_path: Path
+) -> None:
+    campaign = make.campaign(status="running", people=1, run_id="a run")
+    way_out = "go on with: wabcast campaign resume 'spring'"
+    for _ in range(2):
+        shown, listed = quick_cli("campaign", "show", "spring"), quick_cli("campaign", "list")
+        assert f"its process is gone; {way_out}" in shown.stdout
+        assert "running: process gone" in listed.stdout
+        assert way_out in listed.stderr
+        assert quick_cli("campaign", "show", "spring", "--json").json["status"] == "running"
+        with locks.held(db_path, campaign):
+            assert "gone" not in quick_cli("campaign", "show", "spring").stdout
+            told = quick_cli("campaign", "list")
+            assert "gone" not in told.stdout + told.stderr
+
+
+def test_a_run_that_ends_between_two_looks_is_not_called_gone(
+    db: Connection, make: Make, db_path: Path
+) -> None:
+    """Its row was read while it ran; by the time the lock is looked at, it is over."""
+    before = make.campaign(status="running", run_id="a run")
+    assert control.is_abandoned(db, db_path, before)
+    for now in ("status = 'completed', run_id = null", "run_id = 'the next run'"):
+        with database.immediate(db):
+            db.execute(f"update campaigns set {now}")  # noqa: S608  # a test's own words
+        assert not control.is_abandoned(db, db_path, before)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from conftest import Ran
+from make import Make
 from pysqlite3.dbapi2 import Connection
+
+from wabcast import locks
 
 Cli = Callable[..., Ran]
 
@@ -48,3 +51,22 @@ def test_a_file_that_is_no_database_is_told_and_left_alone(quick_cli: Cli, tmp_p
     ran = quick_cli("doctor", "--db", other, "--json")
     assert ran.code == 1
     assert not any("chmod" in finding["hint"] for finding in ran.json["findings"])
+
+
+def test_a_run_whose_process_is_gone_is_a_finding(
+    quick_cli: Cli, make: Make, db_path: Path
+) -> None:
+    make.account("shop", provider="sandbox")
+    campaign = make.campaign(status="running", run_id="a run")
+
+    def told() -> list[tuple[str, str, str]]:
+        found = quick_cli("doctor", "--json").json["findings"]
+        return [(f["level"], f["message"], f["hint"]) for f in found if f["check"] == "running"]
+
+    way_out = "wabcast campaign resume 'spring'"
+    assert told() == [
+        ("warn", "spring: its process is gone", way_out),
+        ("ok", "no campaign runs", ""),
+    ]
+    with locks.held(db_path, campaign):
+        assert told() == [("ok", "spring", "")]

@@ -14,6 +14,7 @@ from doors import Door
 from make import Make
 from pysqlite3.dbapi2 import Connection
 
+from wabcast import locks
 from wabcast.campaign import Campaign
 from wabcast.server import sessions
 from wabcast.store import contacts, events, tokens
@@ -98,6 +99,20 @@ async def test_every_answer_has_the_strict_policy(door: Door, make: Make) -> Non
         assert "<script>" not in answer.text
         assert " style=" not in answer.text
         assert " on" not in re.sub(r">[^<]*<", "><", answer.text).replace(" on=", "")
+
+
+async def test_a_run_whose_process_is_gone_is_called_so(
+    door: Door, make: Make, db_path: Path
+) -> None:
+    campaign = make.campaign(status="running", people=3, run_id="a run", description="For all")
+    come = await visitor(door)
+    for path in ("/", at(campaign), f"/parts{at(campaign)}", "/parts/campaigns"):
+        page = await come.page(path)
+        assert "process gone" in page
+        assert ("wabcast campaign resume" in page) is ("/campaigns/" in path)
+        assert " left" not in page, "nothing is on its way"
+        with locks.held(db_path, campaign):
+            assert "gone" not in await come.page(path)
 
 
 async def test_who_guesses_tokens_is_told_to_wait(door: Door) -> None:

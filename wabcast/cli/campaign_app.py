@@ -26,6 +26,7 @@ Names = Annotated[list[str], typer.Argument(help="Names, or six or more of an id
 
 def show(campaign: Campaign) -> None:
     """Print one campaign: JSON, or what a person wants to know."""
+    from wabcast import control
     from wabcast.store.campaigns import as_json
 
     told = as_json(campaign)
@@ -42,13 +43,25 @@ def show(campaign: Campaign) -> None:
         else f"as fast as the account may, {throttle['concurrency']} on the wire"
     )
     told["progress"] = f"{told['progress']} %"
-    told["holding"] = campaign.holding
+    if _is_abandoned(campaign):
+        told["process"] = control.GONE.format(campaign.name)
+    else:
+        told["holding"] = campaign.holding
     if campaign.canary is not None:
         from wabcast.canary import Canary
 
         done = " (judged)" if campaign.canary_judged else ""
         told["canary"] = Canary.parse(campaign.canary).told() + done
     output.fields({key: value for key, value in told.items() if value is not None})
+
+
+def _is_abandoned(campaign: Campaign) -> bool:
+    from wabcast import control
+
+    if campaign.status != "running":
+        return False
+    with output.open_store() as db:
+        return control.is_abandoned(db, output.options().db, campaign)
 
 
 def summary(campaign: Campaign) -> None:

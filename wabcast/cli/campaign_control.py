@@ -209,7 +209,7 @@ def unschedule(name: Name) -> None:
 @app.verb("watch")
 def watch(name: Name) -> None:
     """The live view of a run in another process, until it ends; Ctrl-C only stops watching."""
-    from wabcast import locks
+    from wabcast import control, locks
     from wabcast.campaign import CampaignStatus
     from wabcast.cli import live
     from wabcast.cli.campaign_app import summary
@@ -223,8 +223,7 @@ def watch(name: Name) -> None:
             output.note(f"{campaign.name} is {campaign.status}")
         elif not locks.is_held(path, campaign):
             output.warn(
-                f"{campaign.name} is marked running, but its process is gone; "
-                f"go on with: wabcast campaign resume '{campaign.name}'"
+                f"{campaign.name} is marked running, but {control.GONE.format(campaign.name)}"
             )
         else:
             with live.watching(path, [campaign.number]):

@@ -24,6 +24,7 @@ def list_campaigns(
     ] = None,
 ) -> None:
     """List the campaigns."""
+    from wabcast import control
     from wabcast.campaign import CampaignStatus
     from wabcast.store import campaigns
 
@@ -31,6 +32,8 @@ def list_campaigns(
         raise UsageError(f"not a --status: {status!r}", hint=", ".join(CampaignStatus))
     with output.open_store() as db:
         found = campaigns.listed(db, status)
+        path = output.options().db
+        gone = {one.number for one in found if control.is_abandoned(db, path, one)}
     if output.options().json:
         output.emit([campaigns.as_json(campaign) for campaign in found])
         return
@@ -40,7 +43,7 @@ def list_campaigns(
     rows = [
         (
             campaign.name,
-            str(campaign.status),
+            f"{campaign.status}: process gone" if campaign.number in gone else campaign.status,
             campaign.account,
             campaign.total_recipients,
             f"{campaign.progress:g} %",
@@ -53,6 +56,9 @@ def list_campaigns(
     output.table(
         ("name", "status", "account", "people", "done", "failed", "in doubt", "scheduled"), rows
     )
+    for campaign in found:
+        if campaign.number in gone:
+            output.warn(f"{campaign.name}: {control.GONE.format(campaign.name)}")
 
 
 @app.verb("show", json=True)

@@ -260,9 +260,17 @@ def _numbers(db: Connection) -> Iterator[Finding]:
 
 
 def _running(db: Connection) -> Iterator[Finding]:
-    from wabcast.store.soundness import running
+    from wabcast import control
+    from wabcast.campaign import CampaignStatus
+    from wabcast.store import campaigns
 
-    names = running(db)
+    names, path = [], output.options().db
+    for campaign in campaigns.listed(db, CampaignStatus.RUNNING):
+        if control.is_abandoned(db, path, campaign):
+            told, _, way_out = control.GONE.format(campaign.name).partition("; go on with: ")
+            yield Finding("running", Level.WARN, f"{campaign.name}: {told}", way_out)
+        else:
+            names.append(campaign.name)
     told = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
     yield Finding("running", Level.OK, told or "no campaign runs")
 

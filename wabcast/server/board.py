@@ -10,7 +10,7 @@ from collections import OrderedDict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from wabcast import message, report_page, wiring
+from wabcast import control, message, report_page, wiring
 from wabcast.campaign import Campaign, CampaignStatus, allowed
 from wabcast.clock import text
 from wabcast.metrics import Speed
@@ -20,6 +20,7 @@ from wabcast.times import show_duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from wabcast.clock import Clock
     from wabcast.server.sessions import Session
@@ -45,21 +46,22 @@ VERBS: Mapping[str, tuple[str, str]] = {
 class Board:
     """The looks. It remembers how fast campaigns move, and nothing else."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, path: Path) -> None:
         self._clock = clock
+        self._path = path
         self._speeds: OrderedDict[int, Speed] = OrderedDict()
 
     def campaigns(self, db: Connection, before: int | None) -> dict[str, Any]:
         """A page of them, the newest first, and the number before which the next begins."""
         found = campaigns.page(db, status=None, before=before, limit=SHOWN)
         return {
-            "rows": [self._row(campaign) for campaign in found],
+            "rows": [self._row(db, campaign) for campaign in found],
             "older": found[-1].number if len(found) == SHOWN else None,
             "newest": before is None,
         }
 
-    def campaign(self, campaign: Campaign, session: Session) -> dict[str, Any]:
-        told = self._row(campaign)
+    def campaign(self, db: Connection, campaign: Campaign, session: Session) -> dict[str, Any]:
+        told = self._row(db, campaign)
         told["funnel"] = report_page.funnel(campaigns.as_json(campaign))
         told["buttons"] = [
             (verb, label)
@@ -98,11 +100,13 @@ class Board:
         only = True if opted_out else None
         return list(contacts.each(db, where=_having(said), opted_out=only, limit=SHOWN))
 
-    def _row(self, campaign: Campaign) -> dict[str, Any]:
-        running = campaign.status is CampaignStatus.RUNNING
+    def _row(self, db: Connection, campaign: Campaign) -> dict[str, Any]:
+        gone = control.is_abandoned(db, self._path, campaign)
+        running = campaign.status is CampaignStatus.RUNNING and not gone
         speed = self._speed(campaign) if running else 0.0
         return {
             "campaign": campaign,
+            "gone": control.GONE.format(campaign.name) if gone else None,
             "speed": speed,
             "left": self._left(campaign, speed) if running else None,
         }

@@ -74,7 +74,7 @@ class Pages:
     def __init__(self, house: House) -> None:
         self._house = house
         self._sessions = Sessions(house.access, house.clock)
-        self._board = board.Board(house.clock)
+        self._board = board.Board(house.clock, house.path)
 
     # -- what each shows
 
@@ -99,7 +99,7 @@ class Pages:
 
     def state(self, db: Connection, session: Session, request: Request) -> tuple[str, Any]:
         campaign = self._named(db, session, request)
-        return "state.html", self._board.campaign(campaign, session)
+        return "state.html", self._board.campaign(db, campaign, session)
 
     def trouble(self, db: Connection, session: Session, request: Request) -> tuple[str, Any]:
         campaign = self._named(db, session, request)

@@ -47,6 +47,10 @@ NEWEST = (
  order by c.number desc limit :limit
 """
 )
+RUNS = """
+select 1 from campaigns
+ where number = :number and status = 'running' and run_id is not distinct from :run
+"""
 EXISTS = "select 1 from campaigns where name = :name"
 NAMES = "select name from campaigns order by number desc limit 500"
 
@@ -202,6 +206,12 @@ def by_number(db: Connection, number: int) -> Campaign:
 def exists(db: Connection, name: str) -> bool:
     """Whether a campaign has exactly this name."""
     return db.execute(EXISTS, {"name": name}).fetchone() is not None
+
+
+def runs_still(db: Connection, campaign: Campaign) -> bool:
+    """Whether the row says that the run which `campaign` was read with is at work."""
+    wanted = {"number": campaign.number, "run": campaign.run_id}
+    return db.execute(RUNS, wanted).fetchone() is not None
 
 
 def listed(db: Connection, status: str | None = None) -> list[Campaign]:

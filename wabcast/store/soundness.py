@@ -23,7 +23,6 @@ select type || ' ' || name as name, sql from sqlite_schema
  where sql is not null and name not like 'sqlite\\_%' escape '\\'
    and name not like '\\_sqlite\\_%' escape '\\'
 """
-RUNNING = "select name from campaigns where status = 'running' order by name"
 IN_DOUBT = "select name, in_doubt from campaigns where in_doubt > 0 order by name"
 SIZE = "select page_count * page_size from pragma_page_count, pragma_page_size"
 VACUUM = "vacuum"
@@ -44,11 +43,6 @@ def quick_findings(db: Connection) -> list[str]:
         return _pages(db, QUICK)
     except DatabaseError as exc:
         return [f"the file cannot be read: {exc}"]
-
-
-def running(db: Connection) -> list[str]:
-    """The campaigns that say they run; whether a process holds them is the lock's to tell."""
-    return [str(row["name"]) for row in db.execute(RUNNING)]
 
 
 def in_doubt(db: Connection) -> list[tuple[str, int]]:
