@@ -8,7 +8,6 @@ senders come first: the file is theirs for longer than we have just had it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import timedelta
@@ -19,6 +18,7 @@ from wabcast.failpoints import failpoint
 from wabcast.receipts import AccountNews, News, Receipt, TemplateNews
 from wabcast.store import database, events, inbox, parked, receipts
 from wabcast.store.receipts import Applied
+from wabcast.untrusted import clean, load_json
 
 if TYPE_CHECKING:
     from wabcast.store.database import Connection, Row
@@ -187,9 +187,10 @@ class Applier:
 
 def _read(reader: Reader, body: bytes) -> tuple[list[News], str | None]:
     """A body's news, or why it cannot be read."""
-    decode: Callable[[bytes], Any] = getattr(reader, "decode", json.loads)
+    decode: Callable[[bytes], Any] | None = getattr(reader, "decode", None)
     try:
-        return reader.parse(decode(body)), None
+        payload = load_json(body) if decode is None else clean(decode(body))
+        return reader.parse(payload), None
     except Exception as exc:  # noqa: BLE001  # a stranger wrote it, a plugin may parse it
         return [], f"cannot be read: {type(exc).__name__}: {exc}"[:500]
 

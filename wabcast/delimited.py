@@ -11,7 +11,8 @@ import io
 import itertools
 from collections.abc import Iterator
 
-from wabcast.lines import BROKEN, HEAD, Lines, broken_fault
+from wabcast.lines import HEAD, Lines, broken_fault
+from wabcast.untrusted import BROKEN
 
 NAMES = {",": "csv", ";": "semicolon", "\t": "tsv", "|": "pipe"}
 RECORD_LINES = 256  # lines a quoted cell may span before it counts as a forgotten quote

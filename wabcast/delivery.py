@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from enum import StrEnum
-from typing import assert_never
+from typing import Any, assert_never
+
+from wabcast.untrusted import clean_text
 
 
 class Scope(StrEnum):
@@ -89,6 +91,17 @@ class Unsayable(Exception):  # a fact about a person's data
 
 
 Verdict = Accepted | Deferred | Rejected | Halted | Lost
+
+
+def sanitized(verdict: Verdict) -> Verdict:
+    """The verdict in texts that can be stored, whatever a provider has read into it."""
+    if isinstance(verdict, Accepted) and verdict.message_id.isprintable():
+        return verdict
+    texts = {field.name: getattr(verdict, field.name) for field in fields(verdict)}
+    found: dict[str, Any] = {
+        name: clean_text(text) for name, text in texts.items() if text.__class__ is str
+    }
+    return replace(verdict, **found)
 
 
 class MessageStatus(StrEnum):

@@ -24,6 +24,7 @@ from wabcast.delivery import (
     Settled,
     Unsayable,
     Verdict,
+    sanitized,
     settle,
 )
 from wabcast.errors import Exit, StoreError
@@ -263,7 +264,8 @@ class Run:
         try:
             await self._gate.leave(ticket)
             ref = f"wabcast:{self.plan.campaign_id}:{message.id}:{attempt}"
-            verdict = await self._provider.send(Message(message.phone, content, ref, body))
+            said = await self._provider.send(Message(message.phone, content, ref, body))
+            verdict = sanitized(said)
             failpoint("after-answer")
             settled = settle(
                 attempt, verdict, retry=self.plan.retry, chance=self._clock.random.random()

@@ -19,6 +19,7 @@ from jinja2.visitor import NodeTransformer
 
 from wabcast.errors import BadContent
 from wabcast.filters import FILTERS, LONGEST, PLAIN, bounded, join, loop, render, say, weigh, words
+from wabcast.untrusted import BROKEN, broken
 
 LONGEST_SOURCE = {True: 262_144, False: 16_384}
 _DEEPEST = 100  # levels; Jinja walks a template by recursion
@@ -27,6 +28,7 @@ _DEEPEST = 100  # levels; Jinja walks a template by recursion
 FAULTS = (
     *(TemplateError, ArithmeticError, TypeError, ValueError, LookupError, AttributeError),
     *(RecursionError, MemoryError),
+    AssertionError,  # Jinja's way to refuse a length in `truncate`
 )
 
 
@@ -226,6 +228,8 @@ def _allow(node: nodes.Node, allowed: frozenset[str], where: str) -> None:
         case nodes.Filter(name=name) if name not in FILTERS and name is not None:
             hint = f"known: {', '.join(sorted(FILTERS))}"
             raise _refuse(where, node.lineno, f"there is no filter {name}", hint=hint)
+        case nodes.Const(value=str(text)) if BROKEN.search(text):
+            raise _refuse(where, node.lineno, f"holds {broken(text)}")
         case nodes.Name(name="self"):
             raise _refuse(where, node.lineno, "self is not a name of a contact")
         case nodes.List(items=items) | nodes.Tuple(items=items) if allowed is _EVERYONE:

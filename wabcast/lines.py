@@ -15,13 +15,12 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from wabcast.errors import Refused, UsageError
+from wabcast.untrusted import BROKEN
 
 HEAD = 256 * 1024  # bytes looked at before anything is decided
 WHOLE_LIMIT = 200 * 1024 * 1024  # bytes of a format that cannot be read piece by piece
 LINE_LIMIT = 8 * 1024 * 1024  # characters: a longer line is no table
 
-# NUL and the surrogates: what `surrogateescape` makes of bytes that are not in the encoding.
-BROKEN = re.compile("[\x00\ud800-\udfff]")
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),  # begins as UTF-16's does, so it is asked first

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 
 from wabcast.delivery import Deferred, Halted, Rejected
 
@@ -18,6 +19,44 @@ from wabcast.delivery import Deferred, Halted, Rejected
 _REF = re.compile(r"wabcast:([0-9A-Za-z-]{1,64}):(\d{1,18}):(\d{1,9})")
 _BSUID = re.compile(r"[A-Z]{2}\.(?:ENT\.)?[0-9A-Za-z]{1,128}")
 _WA_ID = re.compile(r"\+?(\d{6,15})")
+
+
+EARLIEST = datetime(2009, 1, 1, tzinfo=UTC)
+"""WhatsApp is no older."""
+
+AHEAD = timedelta(days=1)
+"""How far the clock of whoever tells the time of something may be ahead of ours."""
+
+
+def moment(value: object) -> datetime | None:
+    """Seconds or milliseconds since the epoch, as text or number; None for what is no time that
+    a message can have, as 1970."""
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        return _moment(value)
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _moment(value: str | float) -> datetime | None:
+    """Remembered: a body of a thousand receipts tells of the same few seconds."""
+    try:
+        seconds = float(value)
+    except (ValueError, OverflowError):
+        return None
+    if seconds > _MOST_SECONDS:
+        seconds /= 1000
+    return datetime.fromtimestamp(seconds, UTC) if _FEWEST <= seconds <= _MOST_SECONDS else None
+
+
+_FEWEST, _MOST_SECONDS = EARLIEST.timestamp(), 99_999_999_999.0
+
+
+def plausible(at: datetime, now: datetime) -> bool:
+    """Whether something that is told at `now` may have happened `at`."""
+    try:
+        return EARLIEST <= at.astimezone(UTC) <= now + AHEAD
+    except (OverflowError, ValueError):  # it begins or ends the calendar
+        return False
 
 
 class Status(StrEnum):

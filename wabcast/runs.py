@@ -180,8 +180,10 @@ class Session:
         problems = await asyncio.to_thread(
             readiness.unsayable, db, campaign, content.renderer(loaded)
         )
-        if problems and campaign.missing == "refuse":
+        if problems.refuses(campaign.missing):
             raise problems.refusal(campaign.name)
+        if problems:
+            self.say(f"{problems.told(campaign.name)}; the others get theirs")
         for warning in content.warnings(db, loaded):
             self.say(warning)
 

@@ -48,7 +48,24 @@ class Loaded:
 
 
 def speaker(loaded: Loaded) -> Speak:
-    """Compile the content; what comes back is called for each person."""
+    """Compile the content; what comes back is called for each person.
+
+    Invariant: whatever one person's data do to the rendering is that person's fault alone.
+    """
+    speak = _speaker(loaded)
+
+    def careful(variables: Mapping[str, str]) -> Mapping[str, Any]:
+        try:
+            return speak(variables)
+        except Unsayable:
+            raise
+        except Exception as exc:
+            raise Unsayable("content", f"{type(exc).__name__}: {exc}") from exc
+
+    return careful
+
+
+def _speaker(loaded: Loaded) -> Speak:
     if loaded.asked is not None:
         return _filler(loaded, loaded.asked)
     compiled = _compile(loaded, loaded.body, loaded.missing)

@@ -22,7 +22,6 @@ from typing import Any, BinaryIO
 from wabcast import delimited
 from wabcast.errors import Refused
 from wabcast.lines import (
-    BROKEN,
     HEAD,
     Lines,
     broken_fault,
@@ -32,6 +31,7 @@ from wabcast.lines import (
     read_up_to,
     rest_of,
 )
+from wabcast.untrusted import BROKEN
 
 MOST_COLUMNS = 2_000
 """Columns of a table, and different keys of all its JSON objects."""

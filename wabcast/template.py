@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from wabcast import message
 from wabcast.errors import BadContent
+from wabcast.untrusted import BROKEN, broken
 
 if TYPE_CHECKING:
     from wabcast.holes import Language
@@ -195,8 +196,8 @@ def _dig(node: Any, place: str, places: list[str], sources: list[str], depth: in
         raise BadContent(f"{place[:60]}...: nested deeper than {_DEEPEST}")
     match node:
         case str():
-            if _SEPARATOR in node:
-                raise BadContent(f"{place}: holds the character \\x00")
+            if BROKEN.search(node):
+                raise BadContent(f"{place}: holds {broken(node)}")
             if not _is_open(node):
                 return node
             places.append(place)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from wabcast.store.database import Connection
     from wabcast.store.readiness import Key, Problems
 
-Page = tuple[int, int, dict[str, int], list[tuple[str, str]]]
+Page = tuple[int, int, int, int, dict[str, int], list[tuple[str, str]]]
 """The fields of `Problems`, as they go through a pipe."""
 
 MANY = 20_000
@@ -87,7 +87,7 @@ class _Found:
     """What stands in the way: for everybody (`content`), for some people, of the account."""
 
     startable: bool
-    refuses: bool
+    missing: str
     content: list[str]
     warnings: list[str]
     people: Problems
@@ -96,7 +96,7 @@ class _Found:
     @property
     def ready(self) -> bool:
         told = self.startable and self.health.ok and not self.content
-        return told and not (self.people and self.refuses)
+        return told and not self.people.refuses(self.missing)
 
 
 async def _look(db: Connection, campaign: Campaign, account: Account) -> tuple[Loaded, _Found]:
@@ -113,7 +113,7 @@ async def _look(db: Connection, campaign: Campaign, account: Account) -> tuple[L
         wrong += await content.unreachable(loaded, provider)
         return loaded, _Found(
             startable=campaign.status not in FINISHED,
-            refuses=campaign.missing == "refuse",
+            missing=campaign.missing,
             content=wrong,
             warnings=content.warnings(db, loaded),
             people=readiness.Problems(),
@@ -137,8 +137,9 @@ def _everybody(campaign: Campaign, loaded: Loaded, parts: Sequence[tuple[Key, Ke
             for turn in zip_longest(*pages):
                 for problems, page in zip(found, turn, strict=True):
                     if page is not None:
-                        checked, count, reasons, examples = page
-                        problems.add(Problems(checked, count, Counter(reasons), examples))
+                        checked, sayable, count, lacking, reasons, examples = page
+                        more = Problems(checked, sayable, count, lacking, Counter(reasons))
+                        problems.add(replace(more, examples=examples))
                         bar.advance(checked)
     whole = Problems()
     for problems in found:
@@ -153,7 +154,8 @@ def _pages(campaign: Campaign, loaded: Loaded, part: tuple[Key, Key]) -> Iterato
     with output.open_store() as db:
         say = content.renderer(loaded)
         for page in readiness.judged(db, campaign, say, after=part[0], until=part[1]):
-            yield page.checked, page.count, dict(page.reasons), page.examples
+            counts = page.checked, page.sayable, page.count, page.lacking
+            yield *counts, dict(page.reasons), page.examples
 
 
 def _print(campaign: Campaign, account: Account, found: _Found) -> None:
@@ -163,9 +165,9 @@ def _print(campaign: Campaign, account: Account, found: _Found) -> None:
     for warning in found.warnings:
         output.warn(warning)
     if found.people:
-        fate = {"refuse": "the start is refused", "skip": "they are skipped"}.get(
-            campaign.missing, "they fail"
-        )
+        fate = "they are skipped" if campaign.missing == "skip" else "they fail"
+        if found.people.refuses(campaign.missing):
+            fate = "the start is refused"
         output.line(f"{found.people.count:,} cannot be told ({fate}):")
         title = "" if found.people.count <= len(found.people.examples) else "the first of them"
         output.table(("phone", "reason"), found.people.examples, title=title)

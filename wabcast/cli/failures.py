@@ -54,6 +54,10 @@ def from_machine(exc: Exception) -> WabcastError:
         from wabcast.store.database import advice
 
         return _because(exc, StoreError(f"the database cannot be used: {exc}", hint=advice(exc)))
+    if isinstance(exc, UnicodeEncodeError):  # SQLite holds nothing else
+        half = exc.object[exc.start : exc.end].encode("unicode_escape").decode()
+        said = f"a text holds half a character ({half})"
+        return _because(exc, UsageError(said, hint="texts are UTF-8; look at it in an editor"))
     if isinstance(exc, OSError) and exc.strerror:
         return _because(exc, _from_system(exc))
     return _because(

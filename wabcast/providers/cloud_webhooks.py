@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 from wabcast.providers.cloud_codes import verdict_from_receipt
@@ -25,6 +23,7 @@ from wabcast.receipts import (
     Status,
     TemplateNews,
     Wish,
+    moment,
     person,
     read_ref,
 )
@@ -104,7 +103,7 @@ def _receipt(
     return Receipt(
         message_id=message_id,
         status=known,
-        at=_when(item.get("timestamp")),
+        at=moment(item.get("timestamp")),
         ref=read_ref(item.get("biz_opaque_callback_data")),
         person=person(*who, *_ids(_matching(contacts, who))) if contacts else person(*who),
         error=verdict_from_receipt(item.get("errors")) if known is Status.FAILED else None,
@@ -134,7 +133,7 @@ def _inbound(
     yield Inbound(
         message_id=message_id,
         person=person(*who, *_ids(known)),
-        at=_when(item.get("timestamp")),
+        at=moment(item.get("timestamp")),
         kind=kind,
         text=text,
         payload=payload,
@@ -155,7 +154,7 @@ def _preference(
     if not person(*who) and len(contacts) == 1:
         known = contacts
     if someone := person(*who, *_ids(known)):
-        yield Preference(someone, wish, _when(item.get("timestamp")), sender)
+        yield Preference(someone, wish, moment(item.get("timestamp")), sender)
 
 
 def _moved(before: object, after: object) -> Iterator[Moved]:
@@ -210,7 +209,7 @@ def _tier(value: object) -> str | None:
     text = _text(value)
     if text == "-1":
         return "TIER_UNLIMITED"
-    if text.isascii() and text.isdigit():
+    if text.isascii() and text.isdigit() and len(text) < 10:
         return f"TIER_{int(text) // 1000}K" if int(text) >= 1000 else f"TIER_{int(text)}"
     return text if text.startswith("TIER_") else None
 
@@ -243,25 +242,6 @@ def _matching(contacts: list[dict[str, Any]], who: tuple[object, ...]) -> list[d
 def _ids(contacts: list[dict[str, Any]]) -> list[str]:
     keys = ("wa_id", "user_id", "parent_user_id")
     return [name for contact in contacts for key in keys if (name := _text(contact.get(key)))]
-
-
-def _when(value: object) -> datetime | None:
-    """Seconds since the epoch, as text or number; some senders write milliseconds."""
-    if isinstance(value, str | int | float) and not isinstance(value, bool):
-        return _moment(value)
-    return None
-
-
-@lru_cache(maxsize=1024)
-def _moment(value: str | float) -> datetime | None:
-    """Remembered: a body of a thousand receipts tells of the same few seconds."""
-    try:
-        seconds = float(value)
-        if seconds > 100_000_000_000:
-            seconds /= 1000
-        return datetime.fromtimestamp(seconds, UTC) if seconds > 0 else None
-    except (ValueError, OverflowError, OSError):
-        return None
 
 
 def _dicts(value: object) -> list[dict[str, Any]]:

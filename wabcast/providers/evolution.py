@@ -20,11 +20,11 @@ from wabcast.providers.gateway import (
     digits,
     medium,
     mime_of,
-    moment,
     person_of,
     text_of,
 )
-from wabcast.receipts import Inbound, News, Receipt, Status
+from wabcast.receipts import Inbound, News, Receipt, Status, moment
+from wabcast.untrusted import load_json
 
 _MIMES = {
     "image": "image/jpeg",
@@ -108,7 +108,7 @@ class EvolutionProvider(Gateway):
     def verify(self, headers: Mapping[str, str], body: bytes) -> bool:  # noqa: ARG002  # no header
         """Evolution signs nothing, but its bodies carry the API key."""
         try:
-            payload = json.loads(body)
+            payload = load_json(body)
         except (ValueError, RecursionError):
             return False
         given = payload.get("apikey") if isinstance(payload, dict) else None
@@ -121,7 +121,7 @@ class EvolutionProvider(Gateway):
     def redact(self, body: bytes) -> bytes:
         """The body without the keys, however they are spelt in it, before it is kept."""
         try:
-            payload = json.loads(body)
+            payload = load_json(body)
         except (ValueError, RecursionError):
             payload = None
         if isinstance(payload, dict):
@@ -166,7 +166,7 @@ def _inbound(item: Mapping[str, Any]) -> list[News]:
     key = item.get("key")
     if not isinstance(key, dict) or key.get("fromMe") is True or not isinstance(key.get("id"), str):
         return []
-    context, said = item.get("contextInfo"), item.get("message")
+    said = item.get("message")
     return [
         Inbound(
             key["id"],
@@ -174,10 +174,16 @@ def _inbound(item: Mapping[str, Any]) -> list[News]:
             moment(item.get("messageTimestamp")),
             "text" if _text(said) else str(item.get("messageType") or "unknown"),
             text=_text(said),
-            context_id=context.get("stanzaId") if isinstance(context, dict) else None,
+            context_id=_quoted(item.get("contextInfo")),
             name=str(item.get("pushName") or ""),
         )
     ]
+
+
+def _quoted(context: object) -> str | None:
+    """The id of the message that this one answers."""
+    found = context.get("stanzaId") if isinstance(context, dict) else None
+    return found if isinstance(found, str) and found else None
 
 
 def _text(said: object) -> str:

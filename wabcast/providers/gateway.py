@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from wabcast.clock import Clock
@@ -142,7 +141,7 @@ class Gateway(PlainProvider):
 
     def refusal(self, answer: Answer) -> Verdict | None:
         payload = answer.json()
-        text = self.http.scrub(answer.body[:2000].decode("utf-8", "replace"))
+        text = self.http.scrub(answer.words)
         if TIMELOCK.search(text if payload is None else " ".join(_said(payload))):
             return Halted("463", TIMELOCK_REASON)
         return self.special(answer.status, payload)
@@ -211,15 +210,6 @@ def person_of(*names: object) -> Person:
             elif server == "lid":
                 hidden = hidden or f"{user}@lid"
     return Person(phone, hidden)
-
-
-def moment(value: object) -> datetime | None:
-    """Seconds or milliseconds since the epoch."""
-    if isinstance(value, str) and value.isdecimal():
-        value = int(value)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1e14:
-        return None
-    return datetime.fromtimestamp(value / 1000 if value > 1e11 else value, UTC)
 
 
 def digits(phone: str) -> str:

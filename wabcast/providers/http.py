@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import json
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -26,6 +25,7 @@ from httpx_aiohttp import AiohttpTransport
 
 from wabcast import __version__, failpoints
 from wabcast.errors import Refused, UsageError
+from wabcast.untrusted import clean_text, load_json
 
 __all__ = [
     "Answer",
@@ -92,10 +92,15 @@ class Answer:
     headers: Mapping[str, str]
     body: bytes
 
+    @property
+    def words(self) -> str:
+        """The beginning of the body as text."""
+        return clean_text(self.body[:2000].decode("utf-8", "replace"))
+
     def json(self) -> Any:
-        """The body as JSON, or None where it is none."""
+        """The body as JSON, sanitised, or None where it is none."""
         try:
-            return json.loads(self.body)
+            return load_json(self.body)
         except (ValueError, RecursionError):
             return None
 

@@ -157,7 +157,7 @@ class PlainProvider(ABC):
     def refused(self, answer: Answer) -> Deferred | Rejected | Halted | Lost:
         """What an HTTP status alone means."""
         status = answer.status
-        words = told(answer.json()) or answer.body[:2000].decode("utf-8", "replace")
+        words = told(answer.json()) or answer.words
         said = f"{self.name} says HTTP {status}: {self.http.scrub(words)[:200]}"
         if status == 429:
             return Deferred("429", said, asked_wait(answer), Scope.ACCOUNT)

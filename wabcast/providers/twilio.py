@@ -239,7 +239,8 @@ class TwilioProvider(PlainProvider):
             if status is Status.FAILED:
                 code = str(payload.get("ErrorCode") or "0")
                 told = str(payload.get("ChannelStatusMessage") or word)
-                error = _failure(int(code) if code.isdecimal() else 0, told)
+                known = code.isascii() and code.isdecimal() and len(code) < 10
+                error = _failure(int(code) if known else 0, told)
             return [Receipt(sid, status, None, person=_person(to), error=error)]
         tapped = payload.get("ButtonPayload") or payload.get("ButtonText")
         media = str(payload.get("NumMedia") or "0") != "0"

@@ -20,11 +20,10 @@ from wabcast.providers.gateway import (
     digits,
     medium,
     mime_of,
-    moment,
     person_of,
     text_of,
 )
-from wabcast.receipts import Inbound, News, Receipt, Status
+from wabcast.receipts import Inbound, News, Receipt, Status, moment
 
 _PATHS = {
     "image": "api/sendImage",

@@ -42,18 +42,35 @@ WORDINGS = 1000
 
 @dataclass(slots=True)
 class Problems:
-    """Who cannot be told, and why; truthy where there is anybody."""
+    """Who cannot be told, and why; truthy where there is anybody.
+
+    `lacking` of the `count` lack a name that the message says; the others' own data cannot be
+    said, as a text of theirs that makes it too long.
+    """
 
     checked: int = 0
+    sayable: int = 0
     count: int = 0
+    lacking: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     examples: list[tuple[str, str]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return self.count > 0
 
-    def note(self, phone: str, reason: str) -> None:
+    @property
+    def nobody(self) -> bool:
+        """Whether there is nobody who can be told: then it is the message's fault."""
+        return self.count > 0 and not self.sayable
+
+    def refuses(self, missing: str) -> bool:
+        """Whether a campaign with this `missing` is not to be started. A fault of some people's
+        data is theirs alone."""
+        return self.nobody or (missing == "refuse" and self.lacking > 0)
+
+    def note(self, phone: str, reason: str, *, lacking: bool = False) -> None:
         self.count += 1
+        self.lacking += lacking
         if len(self.reasons) < WORDINGS or reason in self.reasons:
             self.reasons[reason] += 1
         if len(self.examples) < SHOWN:
@@ -62,17 +79,23 @@ class Problems:
     def add(self, more: Problems) -> None:
         """Those of further recipients, looked at after these."""
         self.checked += more.checked
+        self.sayable += more.sayable
         self.count += more.count
+        self.lacking += more.lacking
         for reason, people in more.reasons.items():
             if len(self.reasons) < WORDINGS or reason in self.reasons:
                 self.reasons[reason] += people
         self.examples += more.examples[: SHOWN - len(self.examples)]
 
-    def refusal(self, name: str) -> Refused:
-        told = "; ".join(f"{phone}: {reason}" for phone, reason in self.examples[:5])
+    def told(self, name: str) -> str:
+        """Who cannot be told and why, the first of them by name."""
+        first = "; ".join(f"{phone}: {reason}" for phone, reason in self.examples[:5])
         more = f"; and {self.count - 5} more" if self.count > 5 else ""
+        return f"{self.count} of {self.checked} recipients of {name} cannot be told: {first}{more}"
+
+    def refusal(self, name: str) -> Refused:
         return Refused(
-            f"{self.count} of {self.checked} recipients of {name} cannot be told: {told}{more}",
+            self.told(name),
             hint='say {{ firstName | default("there") }} in the message, give --var NAME=VALUE, '
             f"or skip them: wabcast campaign edit '{name}' --missing skip",
         )
@@ -113,8 +136,9 @@ def judged(
                 continue
             try:
                 say(message)
+                problems.sayable += 1
             except Unsayable as exc:
-                problems.note(message.phone, exc.reason)
+                problems.note(message.phone, exc.reason, lacking=exc.code == "missing")
         yield problems
         if after >= until:
             return

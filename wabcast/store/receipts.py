@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import timedelta
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, assert_never
 
 from wabcast import events as words
+from wabcast.clock import parse
 from wabcast.delivery import Deferred, Halted, Rejected
 from wabcast.events import Event
 from wabcast.evidence import RANK_OF, REPLIED, Standing, Taken
@@ -28,6 +29,7 @@ from wabcast.receipts import (
     Ref,
     Status,
     TemplateNews,
+    plausible,
 )
 from wabcast.store import condition, events, halts, inbox, parked
 from wabcast.store.halts import Fault
@@ -35,6 +37,8 @@ from wabcast.store.inbox import Heard, Reply
 from wabcast.store.parked import stamp
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from wabcast.store.database import Connection, Row
 
 COLUMNS = """
@@ -147,8 +151,11 @@ def apply(
 ) -> Applied:
     """Apply what `account` (its id) was told; `at` is now. Inside an immediate transaction.
 
-    Message events are written only with `trace`.
+    Message events are written only with `trace`. A time that is far from now is no time: a STOP
+    of the year 9999 would else outlast every later wish.
     """
+    now = parse(at)
+    news = [_dated(item, now) for item in news]
     batch = _Batch(db, account, at, trace=trace, window=reply_window)
     batch.receipts([item for item in news if isinstance(item, Receipt)])
     for item in news:
@@ -169,6 +176,16 @@ def apply_parked(
     """Try again what came before its message's id was known. Call it at the end of a run."""
     found = parked.known(db, account)
     return apply(db, account, found, at=at, trace=trace, reply_window=reply_window)
+
+
+def _dated(item: News, now: datetime) -> News:
+    match item:
+        case Receipt(at=when) | Inbound(at=when) | Preference(at=when):
+            if when is not None and not plausible(when, now):
+                return replace(item, at=None)
+        case _:
+            pass
+    return item
 
 
 class _Batch:

@@ -30,6 +30,9 @@ COLUMNS = (
 MAX_SQL = 100_000
 """Characters of SQL that an expression may grow to."""
 
+LONGEST_PATTERN = 200
+"""Characters of a pattern that a contact brings; a longer one matches nothing."""
+
 ATTRIBUTES = "select distinct item.key from contacts, json_each(contacts.attributes) as item"
 
 ANYBODY = "select 1 from contacts limit 1"
@@ -57,7 +60,7 @@ select name from campaigns
 _OK, _DENY = 0, 1
 _TABLES = frozenset({"contacts", "contact_tags"})
 _NUMERIC_SIDES = COMPARISONS | {"in", "not in", "between", "not between"}
-_FUNCTIONS = frozenset(segment.FUNCTIONS) | {"->>", "like", "glob", "iif"}
+_FUNCTIONS = frozenset(segment.FUNCTIONS) | {"->>", "like", "glob", "iif", "max"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,8 +241,14 @@ def _applied(op: str, args: tuple[Node, ...], sql: list[str]) -> str:
             return f"(- {numbers[0]})"
         case "number":
             return numbers[0]
-        case "abs" | "round":
+        case "abs":  # SQLite's own fails for everybody where one has the least integer
+            return f"max({numbers[0]}, - {numbers[0]})"
+        case "round":
             return f"{op}({', '.join(numbers)})"
+        case "like" | "not like" | "glob" | "not glob" if not isinstance(args[1], Literal):
+            # So it does for a pattern of 50,000 characters, and it is slow with many a %.
+            pattern = f"iif(length({sql[1]}) <= {LONGEST_PATTERN}, {sql[1]}, null)"
+            return f"({sql[0]} {op} {pattern})"
         case "is null" | "is not null":
             return f"({sql[0]} {op})"
         case "in" | "not in":
