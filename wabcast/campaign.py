@@ -152,6 +152,12 @@ class Campaign:
         return self.repeat is not None and waiting and self.started_at is None
 
     @property
+    def has_sent(self) -> bool:
+        """Whether a message of it may have left, be it that nothing came of it."""
+        out = (self.queued, self.in_doubt, self.messages_sent, self.messages_failed)
+        return self.last_slot_at > 0 or any(out)
+
+    @property
     def processed(self) -> int:
         """How many have left the queue for good, one way or the other."""
         return self.total_recipients - self.pending - self.queued

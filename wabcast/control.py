@@ -53,10 +53,7 @@ def pause(
     One that paused itself until later stays paused now. Busy if the run still has something on
     the wire after `wait`: the pause stands all the same.
     """
-    changed = _move(db, campaign, "pause", clock, reason=reason, already=CampaignStatus.PAUSED)
-    if not changed:
-        with immediate(db):
-            changed = schedules.stay(db, campaign.number, reason=reason, at=text(clock.micros()))
+    changed = schedules.pause(db, campaign, reason=reason, at=text(clock.micros()))
     _let_go(database, campaign, wait, clock)
     return changed
 
@@ -133,14 +130,14 @@ def _put_back(
         )
     at = text(clock.micros())
     with immediate(db):
-        now = campaigns.by_number(db, campaign.number)
+        now = campaigns.by_id(db, campaign.id)
         if now.status is CampaignStatus.CANCELLED:
             raise Refused(
                 f"{campaign.name} was cancelled",
                 hint=f"begin anew: wabcast campaign duplicate '{campaign.name}'",
             )
         changed = change(at)
-        owed = campaigns.by_number(db, campaign.number).pending
+        owed = campaigns.by_id(db, campaign.id).pending
         if owed and now.status in FINISHED:
             campaigns.move(db, now, "reopen", at=at, reason="messages were put back")
     return changed
@@ -160,7 +157,7 @@ def _move(
         if campaigns.move(db, campaign, verb, at=text(clock.micros()), reason=reason):
             also()
             return True
-        now = campaigns.by_number(db, campaign.number)
+        now = campaigns.by_id(db, campaign.id)
     if now.status is already:
         return False
     raise refusal(verb, now.name, now.status)
@@ -210,19 +207,15 @@ def schedule(
         at = first
     told = text(clock.micros())
     copies.meet(db, at=told)  # or the next `run` would take this one for another's
-    with immediate(db):
-        campaigns.set_schedule(
-            db,
-            campaign,
-            at=text(at),
-            repeat=None if rule is None else str(rule),
-            if_missed=if_missed,
-            timezone=timezone,
-        )
-        if not campaigns.move(db, campaign, "schedule", at=told):
-            now = campaigns.by_number(db, campaign.number)
-            raise refusal("schedule", now.name, now.status)
-    return campaigns.by_number(db, campaign.number)
+    return schedules.schedule(
+        db,
+        campaign,
+        begins=text(at),
+        repeat=None if rule is None else str(rule),
+        if_missed=if_missed,
+        timezone=timezone,
+        at=told,
+    )
 
 
 def wait_again(db: Connection, campaign: Campaign, *, clock: Clock) -> Campaign:
@@ -230,18 +223,15 @@ def wait_again(db: Connection, campaign: Campaign, *, clock: Clock) -> Campaign:
     from wabcast.schedule import Recurrence
 
     now = clock.now()
-    with immediate(db):
-        campaign = campaigns.by_number(db, campaign.number)
-        paused = campaign.status is CampaignStatus.PAUSED
-        if campaign.repeat is None or not (paused and campaign.recurring):
-            raise refusal("resume", campaign.name, campaign.status)
-        fired = parse(campaign.last_fired_at) if campaign.last_fired_at else None
-        following = Recurrence.load(campaign.repeat).next_after(now, fired=fired)
-        if following is None:
+
+    def following(pattern: Campaign) -> str:
+        fired = parse(pattern.last_fired_at) if pattern.last_fired_at else None
+        occurrence = Recurrence.load(pattern.repeat or "").next_after(now, fired=fired)
+        if occurrence is None:
             raise Refused(
-                f"{campaign.name} does not happen again",
-                hint=f"send it once more: wabcast campaign duplicate '{campaign.name}'",
+                f"{pattern.name} does not happen again",
+                hint=f"send it once more: wabcast campaign duplicate '{pattern.name}'",
             )
-        schedules.plan(db, campaign.number, at=text(following), fired=campaign.last_fired_at)
-        campaigns.move(db, campaign, "wait", at=text(now))
-    return campaigns.by_number(db, campaign.number)
+        return text(occurrence)
+
+    return schedules.wait(db, campaign, following, at=text(now))

@@ -113,31 +113,44 @@ def create(db: Connection, name: str, draft: Draft, clock: Clock) -> Campaign:
 def edit(
     db: Connection, campaign: Campaign, name: str | None, draft: Draft, clock: Clock
 ) -> Campaign:
-    """Change what was said; a new audience is computed at once (drafts and scheduled ones)."""
+    """Change what was said, and nothing else, of the campaign as it is by then.
+
+    A new audience is computed at once (drafts and scheduled ones).
+    """
     changes = _columns(_given(draft))
     if "content" in changes:
         changes.setdefault("trusted", 1)
-    audience = changes.pop("audience", None)
     if name is not None:
         _check_name(name)
         changes["name"] = name
-    if draft.account is not None:
-        changes["account_id"] = accounts.get(db, draft.account).id
-    if draft.account is not None or draft.content is not None:
-        account = accounts.get(db, draft.account or campaign.account)
-        _manners(account, draft.content or campaign.content)
-    if not changes and audience is None:
+    if not changes and draft.account is None:
         raise UsageError("nothing to change", hint="wabcast campaign edit --help")
-    _check({**{field.name: getattr(campaign, field.name) for field in fields(campaign)}, **changes})
+
+    def change(old: Campaign) -> Campaign:
+        new = replace(old, **changes)
+        if draft.account is not None:
+            new = _from_account(new, accounts.get(db, draft.account))
+        if draft.account is not None or draft.content is not None:
+            _manners(accounts.get(db, new.account), new.content)
+        _check({field.name: getattr(new, field.name) for field in fields(new)})
+        content.check(content.load(db, new))
+        return new
+
     at = text(clock.micros())
-    with immediate(db):
-        if audience is not None:
-            changes["audience"] = audience
-        campaign = campaigns.edit(db, campaign, changes, at=at)
-        if audience is not None:
-            campaign = campaigns.refresh(db, campaign, at=at)
-        content.check(content.load(db, campaign))
-    return campaign
+    if draft.audience is None:
+        return campaigns.edit(db, campaign, change, at=at)
+    return campaigns.refresh(db, campaign, change, at=at)
+
+
+def _from_account(campaign: Campaign, account: Account) -> Campaign:
+    """The campaign on another account. Refused once anything may have left: receipts, replies
+    and doubts are found by the account that the message left from."""
+    if account.id != campaign.account_id and campaign.has_sent:
+        raise Refused(
+            f"{campaign.name} has sent from {campaign.account}; the account stays",
+            hint=f"a copy can have another: wabcast campaign duplicate '{campaign.name}'",
+        )
+    return replace(campaign, account_id=account.id, account=account.name)
 
 
 def _manners(account: Account, said: Mapping[str, Any]) -> Manners:
@@ -162,6 +175,7 @@ def duplicate(db: Connection, campaign: Campaign, name: str | None, clock: Clock
     if name is not None:
         _check_name(name)
     with immediate(db):
+        campaign = campaigns.by_id(db, campaign.id)
         name = name or _copy_name(db, campaign.name)
         return copy(db, replace(campaign, not_after=None), name, clock)
 

@@ -113,7 +113,7 @@ def _missed(db: Connection, campaign: Campaign, clock: Clock, home: ZoneInfo, fo
     """Late by an hour or more: a person decides, or it is skipped, as was said."""
     now = clock.now()
     with immediate(db):
-        campaign = campaigns.by_number(db, campaign.number)
+        campaign = campaigns.by_id(db, campaign.id)
         if campaign.status is not CampaignStatus.SCHEDULED or campaign.scheduled_at is None:
             return
         planned = parse(campaign.scheduled_at)
@@ -122,7 +122,7 @@ def _missed(db: Connection, campaign: Campaign, clock: Clock, home: ZoneInfo, fo
         match schedule.due(planned, now, Missed(campaign.if_missed)):
             case Due.ASK:
                 campaigns.move(db, campaign, "pause", at=text(now), reason=note)
-                found.asked.append(campaigns.by_number(db, campaign.number))
+                found.asked.append(campaigns.by_id(db, campaign.id))
             case Due.SKIP:
                 campaigns.move(db, campaign, "unschedule", at=text(now), reason=f"skipped: {note}")
                 found.notes.append(f"{campaign.name} {note}; skipped, it is a draft again")
@@ -138,7 +138,7 @@ def _fire(db: Connection, pattern: Campaign, clock: Clock, found: Look) -> bool:
     now = clock.now()
     at = text(now)
     with immediate(db):
-        pattern = campaigns.by_number(db, pattern.number)
+        pattern = campaigns.by_id(db, pattern.id)
         waiting = pattern.status is CampaignStatus.SCHEDULED and pattern.repeat is not None
         if not waiting or pattern.scheduled_at is None or pattern.scheduled_at > at:
             return False  # another process was a moment earlier
@@ -186,7 +186,7 @@ def _occur(
     campaigns.move(db, copy, "schedule", at=text(now))
     if wanted is Due.ASK:
         campaigns.move(db, copy, "pause", at=text(now), reason=note)
-        found.asked.append(campaigns.by_number(db, copy.number))
+        found.asked.append(campaigns.by_id(db, copy.id))
     return True
 
 
@@ -196,12 +196,12 @@ def _plan_anew(db: Connection, pattern: Campaign, now: datetime) -> None:
     The names of the copies still keep an occurrence from firing twice.
     """
     with immediate(db):
-        pattern = campaigns.by_number(db, pattern.number)
+        pattern = campaigns.by_id(db, pattern.id)
         if pattern.status is not CampaignStatus.SCHEDULED or not pattern.repeat:
             return
         following = Recurrence.load(pattern.repeat).next_after(now - timedelta(seconds=1))
         if following is not None:
-            schedules.plan(db, pattern.number, at=text(following))
+            schedules.plan(db, pattern, at=text(following))
 
 
 def set_aside(
@@ -213,4 +213,4 @@ def set_aside(
     at = text(clock.micros())
     with immediate(db):
         if not campaigns.move(db, campaign, "pause", at=at, reason=error.message):
-            schedules.stay(db, campaign.number, reason=error.message, at=at)
+            schedules.stay(db, campaign, reason=error.message, at=at)

@@ -112,8 +112,8 @@ class Session:
         db = database.connect(self.path, busy_seconds=2.0)
         at = text(self.clock.micros())
         with database.immediate(db):
-            for number in self.runs:
-                campaign = campaigns.by_number(db, number)
+            for number, run in self.runs.items():
+                campaign = campaigns.by_id(db, run.plan.campaign_id)
                 ledger.take_over(db, number, "")
                 campaigns.move(db, campaign, "pause", at=at, reason="interrupted twice")
         db.close()
@@ -126,7 +126,7 @@ class Session:
         with locks.held(self.path, campaign):
             db = database.connect(self.path)
             try:
-                campaign = campaigns.by_number(db, campaign.number)
+                campaign = campaigns.by_id(db, campaign.id)
                 unasked = verb == due.RUN
                 if verb != "resume":
                     self._refuse_older(db, campaign)
@@ -248,10 +248,10 @@ class Session:
         """Take the campaign; what a dead run left on the wire is in doubt from now on."""
         at = text(self.clock.micros())
         with database.immediate(db):
-            if unasked and self._verb(campaigns.by_number(db, campaign.number), due.RUN) != verb:
+            if unasked and self._verb(campaigns.by_id(db, campaign.id), due.RUN) != verb:
                 raise refusal("start", campaign.name, CampaignStatus.RUNNING)
             if not campaigns.move(db, campaign, verb, at=at, run=run_id):
-                now = campaigns.by_number(db, campaign.number)
+                now = campaigns.by_id(db, campaign.id)
                 raise refusal(verb, now.name, now.status)
             doubtful = ledger.take_over(db, campaign.number, run_id)
             reach.mend(db, campaign.account_id, self.clock.now())
@@ -261,7 +261,7 @@ class Session:
                 "in doubt and are not sent again. A receipt may settle them, or you: "
                 f"wabcast campaign settle '{campaign.name}' --as sent|failed|pending"
             )
-        return campaigns.by_number(db, campaign.number)
+        return campaigns.by_id(db, campaign.id)
 
     async def _run(
         self,
@@ -333,7 +333,7 @@ class Session:
             return ending
         db = database.connect(self.path)
         try:
-            campaign = campaigns.by_number(db, campaign.number)
+            campaign = campaigns.by_id(db, campaign.id)
             faults = reports.faults(db, campaign)
         finally:
             db.close()

@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from make import Make
 from pysqlite3.dbapi2 import Connection
 
+from wabcast import locks
 from wabcast.campaign import LIFECYCLE, CampaignStatus
 from wabcast.clock import parse, text
 from wabcast.errors import NotFound
+from wabcast.server import moves
 from wabcast.server.desk import cursor, position
 from wabcast.server.problems import Problem
 from wabcast.store import campaigns, contacts, events, segments
@@ -523,3 +525,35 @@ def test_no_text_breaks_the_reading_of_a_cursor(said: str) -> None:
         assert position(said) is not None
     except Problem as exc:
         assert exc.status == 400  # noqa: PT017  # either is right, a crash is not
+
+
+async def test_a_cancel_is_done_though_the_run_still_waits_for_an_answer(
+    door: Door, make: Make, db_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moves, "LET_GO", timedelta(milliseconds=100))
+    campaign = make.campaign(people=2, status="running", run_id="r")
+    address, key = f"/campaigns/{campaign.id}/cancel", {"idempotency-key": "c"}
+    with locks.held(db_path, campaign):
+        first = await door.post(address, headers=key)
+        assert (first.status_code, first.json()["data"]["status"]) == (200, "cancelled")
+        again = await door.post(address, headers=key)
+        assert (again.status_code, again.json()) == (200, first.json())
+        assert again.headers["idempotency-replayed"] == "true"
+        assert (await door.post(address)).status_code == 200
+    assert (await door.post(address)).json()["data"]["status"] == "cancelled"
+    assert make.look(campaign).status is CampaignStatus.CANCELLED
+
+
+async def test_what_is_busy_now_is_asked_again_with_the_same_key(
+    door: Door, make: Make, db_path: Path
+) -> None:
+    campaign = make.campaign(people=2, status="paused")
+    make.campaign_message("in_doubt", campaign=campaign)
+    address, key = f"/campaigns/{campaign.id}/settle", {"idempotency-key": "d"}
+    with locks.held(db_path, campaign):
+        busy = await door.post(address, {"as": "failed"}, headers=key)
+        assert (busy.status_code, busy.headers["retry-after"]) == (409, "5")
+        assert busy.json()["data"]["type"] == "urn:wabcast:problem:busy"
+    done = await door.post(address, {"as": "failed"}, headers=key)
+    assert (done.status_code, done.json()["data"]["changed"]) == (200, 1)
+    assert "idempotency-replayed" not in done.headers

@@ -43,7 +43,7 @@ def pause(names: Names, wait: Wait = "30s") -> Exit:
             told = "paused" if changed else "was paused already"
             output.note(f"{campaign.name} {told}; go on with: campaign resume '{campaign.name}'")
             if output.options().json:
-                show(campaigns.by_number(db, campaign.number))
+                show(campaigns.by_id(db, campaign.id))
     from wabcast.cli.campaign_run import worst
 
     return worst(codes)
@@ -67,7 +67,7 @@ def cancel(name: Name, wait: Wait = "30s", yes: Yes = False) -> None:
         changed = control.cancel(db, output.options().db, campaign, clock=Clock(), wait=patience)
         output.note(f"{campaign.name} {'cancelled' if changed else 'was cancelled already'}")
         if output.options().json:
-            show(campaigns.by_number(db, campaign.number))
+            show(campaigns.by_id(db, campaign.id))
 
 
 @app.verb("retry", json=True, examples="wabcast campaign retry spring --class all")
@@ -95,7 +95,7 @@ def retry(
             clock=Clock(),
             transient=None if kind == "all" else provider.transient_codes,
         )
-        campaign = campaigns.by_number(db, campaign.number)
+        campaign = campaigns.by_id(db, campaign.id)
     if changed:
         output.note(
             f"{changed:,} are pending again; send them: wabcast campaign resume '{campaign.name}'"
@@ -134,7 +134,7 @@ def settle(
         changed = control.settle(
             db, output.options().db, campaign, MessageStatus(outcome), clock=Clock()
         )
-        campaign = campaigns.by_number(db, campaign.number)
+        campaign = campaigns.by_id(db, campaign.id)
     output.note(f"settled {changed:,} as {outcome}" if changed else "nothing was in doubt")
     if changed and outcome == "pending":
         output.note(f"send them: wabcast campaign resume '{campaign.name}'")
@@ -201,7 +201,7 @@ def unschedule(name: Name) -> None:
     with output.open_store() as db:
         campaign = campaigns.get(db, name)
         changed = control.unschedule(db, campaign, clock=Clock())
-        campaign = campaigns.by_number(db, campaign.number)
+        campaign = campaigns.by_id(db, campaign.id)
     output.note(f"{campaign.name} is {'a draft again' if changed else 'not scheduled'}")
     show(campaign)
 
@@ -229,4 +229,4 @@ def watch(name: Name) -> None:
             with live.watching(path, [campaign.number]):
                 while locks.is_held(path, campaign):
                     clock.pause(0.2)
-        summary(campaigns.by_number(db, campaign.number))
+        summary(campaigns.by_id(db, campaign.id))

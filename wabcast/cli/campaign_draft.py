@@ -277,12 +277,10 @@ def refresh(name: Name) -> None:
     """Compute the recipients of a draft afresh."""
     from wabcast.clock import Clock, text
     from wabcast.store import campaigns
-    from wabcast.store.database import immediate
 
     with output.open_store() as db:
         campaign = campaigns.get(db, name)
-        with immediate(db):
-            campaign = campaigns.refresh(db, campaign, at=text(Clock().micros()))
+        campaign = campaigns.refresh(db, campaign, at=text(Clock().micros()))
     output.note(f"{campaign.name} has {campaign.total_recipients:,} recipients now")
     show(campaign)
 
@@ -295,16 +293,15 @@ def delete(
     from wabcast import locks
     from wabcast.campaign import CampaignStatus, refusal
     from wabcast.store import campaigns
-    from wabcast.store.database import immediate
 
+    path = output.options().db
     with output.open_store() as db:
         campaign = campaigns.get(db, name)
-        if locks.is_held(output.options().db, campaign):
+        if locks.is_held(path, campaign):
             raise refusal("delete", campaign.name, CampaignStatus.RUNNING)
         output.confirm(
             f"Delete {campaign.name} and the record of its {campaign.total_recipients:,} messages?",
             yes=yes,
         )
-        with immediate(db):
-            campaigns.delete(db, campaign)
+        campaigns.delete(db, campaign, is_held=lambda: locks.is_held(path, campaign))
     output.note(f"deleted {campaign.name}")

@@ -37,7 +37,7 @@ def stats(name: Name) -> None:
         campaign = campaigns.get(db, name)
         told = figures.stats(db, campaign)
         wiring.advised(db, campaign, told["causes"])
-        campaign = campaigns.by_number(db, campaign.number)
+        campaign = campaigns.by_id(db, campaign.id)
     if output.options().json:
         output.emit(told)
         return
@@ -76,7 +76,7 @@ def report(
         campaign = campaigns.get(db, name)
         told = reports.report(db, campaign)
         wiring.advised(db, campaign, told["causes"])
-        campaign = campaigns.by_number(db, campaign.number)
+        campaign = campaigns.by_id(db, campaign.id)
     if output.options().json:
         output.emit(told)
     elif html is None:

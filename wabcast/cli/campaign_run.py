@@ -174,7 +174,7 @@ def report(chosen: Sequence[Campaign], endings: dict[int, Ending]) -> Exit:
     if not ran:
         return worst([ending.exit for ending in endings.values()])
     with output.open_store() as db:
-        now = [campaigns.by_number(db, campaign.number) for campaign in ran]
+        now = [campaigns.by_id(db, campaign.id) for campaign in ran]
     if output.options().json:
         told = [campaigns.as_json(campaign) for campaign in now]
         output.emit(told[0] if len(chosen) == 1 else told)

@@ -233,7 +233,7 @@ class Shift:
             self.codes.append(code)
         try:
             with output.open_store() as db:
-                campaign = campaigns.by_number(db, campaign.number)
+                campaign = campaigns.by_id(db, campaign.id)
         except WabcastError:
             return  # the error has been told; of the campaign nothing is known
         if output.options().json:

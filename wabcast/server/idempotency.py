@@ -1,8 +1,9 @@
 """What stands between a request and what it does: done once, and written down who did it.
 
 What must not break: of several POSTs with one Idempotency-Key one is carried out, and all the
-others get its answer for 24 hours. A request that a crash cut off may have been carried out, so
-its key stays taken: whoever asks again is told to look first.
+others get its answer for 24 hours. An answer that says to ask again (`Retry-After`) did nothing and
+is not kept. A request that a crash cut off may have been carried out, so its key stays taken:
+whoever asks again is told to look first.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ LARGEST = 1024 * 1024
 
 REPLAYED = "idempotency-replayed"
 _PASSING = frozenset({408, 413, 429})
+"""Statuses of requests that were not carried out, whatever their headers say."""
 
 
 class Once:
@@ -108,8 +110,9 @@ class Once:
     def _keep(self, token: int, key: str, answer: dict[str, Any]) -> None:
         status, body = answer["status"], answer["body"]
         headers = {k: v for k, v in answer["headers"].items() if k == "content-type"}
+        passing = status >= 500 or status in _PASSING or "retry-after" in answer["headers"]
         with self._house.connections.one() as db:
-            if status >= 500 or status in _PASSING or len(body) > LARGEST:
+            if passing or len(body) > LARGEST:
                 tokens.let_go(db, token, key)
             else:
                 tokens.answer(db, token, key, status, headers, body)

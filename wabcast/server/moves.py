@@ -17,12 +17,14 @@ from wabcast.clock import Clock, text
 from wabcast.errors import Busy, Refused, WabcastError
 from wabcast.server.problems import log
 from wabcast.store import accounts, campaigns, schedules
-from wabcast.store.database import immediate
 
 if TYPE_CHECKING:
     from wabcast.store.database import Connection
 
 NOT_CONNECTED = "WhatsApp account is not connected"
+
+LET_GO = timedelta(seconds=5)
+"""How long an answer waits for what is on the wire."""
 
 PATIENCE = 10.0
 """Seconds that WhatsApp has to say how the account is; a silent one is tried all the same."""
@@ -38,7 +40,7 @@ def start(db: Connection, campaign: Campaign, clock: Clock) -> Campaign:
     try:
         return control.schedule(db, campaign, at=clock.now(), clock=clock)
     except Refused:
-        now = campaigns.by_number(db, campaign.number)
+        now = campaigns.by_id(db, campaign.id)
         if _startable(now):
             raise
         raise refused("start", now.status) from None
@@ -52,7 +54,7 @@ def pause(db: Connection, path: Path, campaign: Campaign, clock: Clock) -> Campa
         changed = True
     except Refused:
         changed = False
-    now = campaigns.by_number(db, campaign.number)
+    now = campaigns.by_id(db, campaign.id)
     if not changed:
         raise refused("pause", now.status)
     return now
@@ -65,12 +67,20 @@ def resume(db: Connection, campaign: Campaign, clock: Clock) -> Campaign:
     if campaign.recurring:
         return control.wait_again(db, campaign, clock=clock)
     _check_connected(db, campaign)
-    with immediate(db):
-        done = schedules.resume_now(db, campaign.number, at=text(clock.now()))
-    now = campaigns.by_number(db, campaign.number)
-    if not done:
-        raise refused("resume", now.status)
-    return now
+    try:
+        return schedules.resume(db, campaign, at=text(clock.now()))
+    except Refused:
+        raise refused("resume", campaigns.by_id(db, campaign.id).status) from None
+
+
+def cancel(db: Connection, path: Path, campaign: Campaign, clock: Clock) -> Campaign:
+    """Cancelled in the file, whether or not a run still waits for answers: they are recorded."""
+    try:
+        control.cancel(db, path, campaign, clock=clock, wait=LET_GO)
+    except Busy:
+        if campaigns.by_id(db, campaign.id).status is not CampaignStatus.CANCELLED:
+            raise
+    return campaigns.by_id(db, campaign.id)
 
 
 def duplicate(db: Connection, campaign: Campaign, name: str | None, clock: Clock) -> Campaign:

@@ -76,7 +76,10 @@ def of(exc: WabcastError) -> JSONResponse:
     """A refusal of the program's, as it is told over HTTP."""
     for kind, status in _STATUS:
         if isinstance(exc, kind):
-            return failure(status, exc.message, code=exc.code, hint=_for_here(exc.hint))
+            headers = AGAIN if kind is Busy else None
+            return failure(
+                status, exc.message, code=exc.code, hint=_for_here(exc.hint), headers=headers
+            )
     log.error("%s", exc.message, exc_info=exc)
     if isinstance(exc, StoreError):
         return failure(503, "the database cannot be used now", code=exc.code, headers=AGAIN)

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Query
 
 from wabcast import content, control, drafts, locks, message, template, whatsapp_template, wiring
 from wabcast.audience import Audience
-from wabcast.campaign import CampaignStatus, refusal
+from wabcast.campaign import CampaignStatus
 from wabcast.contacts import Contact
 from wabcast.delivery import MessageStatus, Unsayable
 from wabcast.drafts import Draft
@@ -31,7 +31,6 @@ from wabcast.server.models import (
 )
 from wabcast.server.people import numbers
 from wabcast.store import campaigns, figures, imports, ledger, pages, templates
-from wabcast.store.database import immediate
 
 router = APIRouter(prefix="/campaigns", tags=["campaigns"])
 
@@ -85,10 +84,7 @@ def edit(id: str, asked: CampaignChange, desk: Edits) -> Answer[CampaignTold]:  
 @router.delete("/{id}", summary="Forget it, and who got it; not while it runs")
 def delete(id: str, desk: Deletes) -> Answer[Removed]:  # noqa: A002
     campaign = desk.campaign(id)
-    if locks.is_held(desk.path, campaign):
-        raise refusal("delete", campaign.name, CampaignStatus.RUNNING)
-    with immediate(desk.db):
-        campaigns.delete(desk.db, campaign)
+    campaigns.delete(desk.db, campaign, is_held=lambda: locks.is_held(desk.path, campaign))
     return Answer(message="Campaign deleted successfully", data=Removed(removed=1))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, timedelta
+from datetime import UTC
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends
@@ -25,7 +25,6 @@ from wabcast.server.models import (
     SettleAsked,
 )
 from wabcast.store import accounts, campaigns
-from wabcast.store.database import immediate
 from wabcast.times import known_zone
 
 router = APIRouter(prefix="/campaigns/{id}", tags=["campaigns"])
@@ -69,9 +68,9 @@ def duplicate(
 
 @router.post("/cancel", summary="End it for good: what is pending is skipped")
 def cancel(id: str, desk: Cancels) -> Answer[CampaignTold]:  # noqa: A002
-    campaign = desk.campaign(id)
-    control.cancel(desk.db, desk.path, campaign, clock=desk.clock, wait=timedelta(seconds=5))
-    return _whole("Campaign cancelled", campaigns.by_number(desk.db, campaign.number))
+    return _whole(
+        "Campaign cancelled", moves.cancel(desk.db, desk.path, desk.campaign(id), desk.clock)
+    )
 
 
 @router.post("/schedule", summary="Start it at a time, once or again and again")
@@ -103,14 +102,13 @@ def schedule(
 def unschedule(id: str, desk: Starts) -> Answer[CampaignTold]:  # noqa: A002
     campaign = desk.campaign(id)
     control.unschedule(desk.db, campaign, clock=desk.clock)
-    return _whole("Campaign unscheduled", campaigns.by_number(desk.db, campaign.number))
+    return _whole("Campaign unscheduled", campaigns.by_id(desk.db, campaign.id))
 
 
 @router.post("/refresh", summary="Compute the recipients of a draft afresh")
 def refresh(id: str, desk: Edits) -> Answer[CampaignTold]:  # noqa: A002
     campaign = desk.campaign(id)
-    with immediate(desk.db):
-        campaign = campaigns.refresh(desk.db, campaign, at=desk.at)
+    campaign = campaigns.refresh(desk.db, campaign, at=desk.at)
     return _whole("Recipients computed", campaign)
 
 
@@ -150,5 +148,5 @@ def _whole(message: str, campaign: Campaign) -> Answer[CampaignTold]:
 
 
 def _changed(desk: Desk, campaign: Campaign, changed: int) -> Answer[Changed]:
-    now = CampaignTold(**campaigns.as_json(campaigns.by_number(desk.db, campaign.number)))
+    now = CampaignTold(**campaigns.as_json(campaigns.by_id(desk.db, campaign.id)))
     return Answer(data=Changed(changed=changed, campaign=now))

@@ -1,23 +1,31 @@
 """Campaigns: their rows, and the guarded moves between their states.
 
-Processes meet here: every move is one `update … where status in (…)` with the guard taken from
-`LIFECYCLE`, in a transaction with the event that tells of it.
+Invariant: a change is a function of the row as it is in its transaction, and names the campaign by
+its UUID: a row number and a name may belong to another one by now. A move is one `update … where id
+= :id and status in (…)` with the guard taken from `LIFECYCLE`, in a transaction with its event.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from wabcast import events as words
 from wabcast.audience import Audience
-from wabcast.campaign import LIFECYCLE, Campaign, CampaignStatus, Priority, refusal
+from wabcast.campaign import (
+    EDITABLE,
+    LIFECYCLE,
+    Campaign,
+    CampaignStatus,
+    Priority,
+    refusal,
+)
 from wabcast.errors import NotFound, Refused
 from wabcast.events import Event
 from wabcast.store import contacts, events
-from wabcast.store.database import IntegrityError
+from wabcast.store.database import IntegrityError, immediate
 from wabcast.store.ledger import AT_ONCE
 
 if TYPE_CHECKING:
@@ -39,6 +47,7 @@ select c.*, a.name as account from campaigns c join accounts a on a.id = c.accou
 BY_NAME = SELECT + " where c.name = :name or c.id = :name"
 BY_PREFIX = SELECT + " where length(:name) >= 6 and c.id glob :name || '*' limit 2"
 BY_NUMBER = SELECT + " where c.number = :number"
+BY_ID = SELECT + " where c.id = :id"
 ALL = SELECT + " where (:status is null or c.status = :status) order by c.number"
 NEWEST = (
     SELECT
@@ -64,7 +73,7 @@ update campaigns
        completed_at = case when :to in ('completed', 'failed', 'cancelled') then :at end,
        scheduled_at = case when :verb = 'unschedule' then null else scheduled_at end,
        repeat = case when :verb = 'unschedule' then null else repeat end
- where number = :number and status in (select value from json_each(:from))
+ where id = :id and status in (select value from json_each(:from))
    and (:fence is null or run_id = :fence)
 """
 
@@ -76,14 +85,14 @@ update campaigns
        concurrency = :concurrency, jitter = :jitter, windows = :windows,
        recipient_timezone = :recipient_timezone, timezone = :timezone, not_after = :not_after,
        canary = :canary, updated_at = :at
- where number = :number and status in ('draft', 'scheduled', 'paused')
+ where id = :id and status in ('draft', 'scheduled', 'paused')
 """
 
 SCHEDULE = """
 update campaigns
    set scheduled_at = :scheduled_at, repeat = :repeat, if_missed = :if_missed,
        timezone = coalesce(timezone, :timezone)
- where number = :number
+ where id = :id and status in ('draft', 'scheduled')
 """
 
 LET_GO = (
@@ -92,16 +101,14 @@ LET_GO = (
 HOLD = "update campaigns set holding = :holding where number = :number and run_id = :run"
 CLEAR = "delete from campaign_messages where campaign_id = :number"
 CLEAR_TALLIES = "delete from campaign_tallies where campaign_id = :number"
-DELETE = "delete from campaigns where number = :number and status <> 'running'"
+DELETE = "delete from campaigns where id = :id and status <> 'running'"
 COUNT_IN = """
 update campaigns
    set total_recipients = :total, pending = :total, skipped = 0, updated_at = :at
  where number = :number
 """
 
-PAUSE_ACCOUNT = """
-select number from campaigns where account_id = :account and status = 'running'
-"""
+RUNNING_ON = SELECT + " where c.account_id = :account and c.status = 'running'"
 
 _TOLD = {
     "schedule": words.CAMPAIGN_SCHEDULED,
@@ -140,14 +147,24 @@ def create(db: Connection, draft: Mapping[str, Any], chosen: Audience, *, at: st
     return campaign
 
 
-def refresh(db: Connection, campaign: Campaign, *, at: str) -> Campaign:
-    """Compute the recipients of a draft afresh."""
-    if campaign.status not in (CampaignStatus.DRAFT, CampaignStatus.SCHEDULED):
-        raise refusal("refresh", campaign.name, campaign.status)
-    db.execute(CLEAR, {"number": campaign.number})
-    db.execute(CLEAR_TALLIES, {"number": campaign.number})
-    _enqueue(db, campaign.number, Audience.from_json(campaign.audience), at=at)
-    return by_number(db, campaign.number)
+def refresh(
+    db: Connection,
+    campaign: Campaign,
+    change: Callable[[Campaign], Campaign] | None = None,
+    *,
+    at: str,
+) -> Campaign:
+    """Compute the recipients of a draft or scheduled campaign afresh, after `change` if given."""
+    with immediate(db):
+        now = by_id(db, campaign.id)
+        if now.status not in (CampaignStatus.DRAFT, CampaignStatus.SCHEDULED):
+            raise refusal("refresh", now.name, now.status)
+        if change is not None:
+            now = alter(db, now, change, at=at)
+        db.execute(CLEAR, {"number": now.number})
+        db.execute(CLEAR_TALLIES, {"number": now.number})
+        _enqueue(db, now.number, Audience.from_json(now.audience), at=at)
+        return by_id(db, now.id)
 
 
 def _enqueue(db: Connection, number: int, chosen: Audience, *, at: str) -> None:
@@ -155,24 +172,43 @@ def _enqueue(db: Connection, number: int, chosen: Audience, *, at: str) -> None:
     db.execute(COUNT_IN, {"number": number, "total": total, "at": at})
 
 
-def edit(db: Connection, campaign: Campaign, changes: Mapping[str, Any], *, at: str) -> Campaign:
-    """Change a draft, scheduled or paused campaign; `changes` names columns of EDIT."""
-    row = {name: getattr(campaign, name) for name in _COLUMNS}
-    row |= changes
+def edit(
+    db: Connection, campaign: Campaign, change: Callable[[Campaign], Campaign], *, at: str
+) -> Campaign:
+    """Give a draft, scheduled or paused campaign what `change` makes of the row as it is.
+
+    One transaction: `change` raises what refuses it, and then nothing has changed.
+    """
+    with immediate(db):
+        return alter(db, campaign, change, at=at)
+
+
+def alter(
+    db: Connection, campaign: Campaign, change: Callable[[Campaign], Campaign], *, at: str
+) -> Campaign:
+    """As `edit`, inside the caller's transaction."""
+    old = by_id(db, campaign.id)
+    if old.status not in EDITABLE:
+        raise refusal("edit", old.name, old.status)
+    new = change(old)
+    row = {name: getattr(new, name) for name in _COLUMNS}
     row |= {name: json.dumps(row[name], ensure_ascii=False) for name in _JSON}
     try:
-        changed = db.execute(EDIT, {**row, "at": at}).rowcount
+        db.execute(EDIT, {**row, "id": old.id, "at": at})
     except IntegrityError as exc:
-        raise Refused(f"there is a campaign called {row['name']!r} already") from exc
-    if not changed:
-        raise refusal("edit", campaign.name, by_number(db, campaign.number).status)
-    return by_number(db, campaign.number)
+        raise Refused(f"there is a campaign called {new.name!r} already") from exc
+    return by_id(db, old.id)
 
 
-def delete(db: Connection, campaign: Campaign) -> None:
-    """Forget a campaign and what it sent; refused while it runs."""
-    if not db.execute(DELETE, {"number": campaign.number}).rowcount:
-        raise refusal("delete", campaign.name, CampaignStatus.RUNNING)
+def delete(db: Connection, campaign: Campaign, *, is_held: Callable[[], bool]) -> None:
+    """Forget a campaign and what it sent; refused while it runs, or a process holds it.
+
+    `is_held` is asked under the write lock: whoever starts the campaign holds it before.
+    """
+    with immediate(db):
+        now = by_id(db, campaign.id)
+        if is_held() or not db.execute(DELETE, {"id": now.id}).rowcount:
+            raise refusal("delete", now.name, CampaignStatus.RUNNING)
 
 
 def get(db: Connection, name: str) -> Campaign:
@@ -196,8 +232,17 @@ def get(db: Connection, name: str) -> Campaign:
     raise NotFound(f"no campaign called {name!r}", hint=hint)
 
 
+def by_id(db: Connection, id_: str) -> Campaign:
+    """The campaign with this UUID as it is now; NotFound where somebody deleted it."""
+    return _there(db.execute(BY_ID, {"id": id_}).fetchone())
+
+
 def by_number(db: Connection, number: int) -> Campaign:
-    row = db.execute(BY_NUMBER, {"number": number}).fetchone()
+    """As `by_id`, for a number that was read in the same transaction."""
+    return _there(db.execute(BY_NUMBER, {"number": number}).fetchone())
+
+
+def _there(row: Row | None) -> Campaign:
     if row is None:
         raise NotFound("the campaign is gone: somebody deleted it")
     return _campaign(row)
@@ -214,8 +259,13 @@ def runs_still(db: Connection, campaign: Campaign) -> bool:
     return db.execute(RUNS, wanted).fetchone() is not None
 
 
+def found(db: Connection, statement: str, wanted: Mapping[str, Any]) -> list[Campaign]:
+    """The campaigns of a statement that begins with SELECT, all of one moment."""
+    return [_campaign(row) for row in db.execute(statement, wanted)]
+
+
 def listed(db: Connection, status: str | None = None) -> list[Campaign]:
-    return [_campaign(row) for row in db.execute(ALL, {"status": status})]
+    return found(db, ALL, {"status": status})
 
 
 def page(
@@ -223,7 +273,7 @@ def page(
 ) -> list[Campaign]:
     """The newest campaigns first; those older than the one with the number `before`."""
     wanted = {"status": status, "before": before, "limit": limit}
-    return [_campaign(row) for row in db.execute(NEWEST, wanted)]
+    return found(db, NEWEST, wanted)
 
 
 def move(
@@ -244,7 +294,7 @@ def move(
     """
     came_from, to = LIFECYCLE[verb]
     row = {
-        "number": campaign.number,
+        "id": campaign.id,
         "verb": verb,
         "to": to.value,
         "from": json.dumps(sorted(came_from)),
@@ -257,7 +307,7 @@ def move(
     if not db.execute(MOVE, row).rowcount:
         return False
     if verb in _TOLD:
-        now = by_number(db, campaign.number)
+        now = by_id(db, campaign.id)
         events.add(db, Event(_TOLD[verb], now.id, _told(verb, now, at)), at=at, actor=actor)
     return True
 
@@ -294,7 +344,7 @@ def set_schedule(
     timezone: str | None,
 ) -> None:
     """When `run` is to start it; in the transaction that makes it scheduled."""
-    row = {"number": campaign.number, "scheduled_at": at, "repeat": repeat}
+    row = {"id": campaign.id, "scheduled_at": at, "repeat": repeat}
     db.execute(SCHEDULE, {**row, "if_missed": if_missed, "timezone": timezone})
 
 
@@ -309,8 +359,7 @@ def hold(db: Connection, campaign: int, run: str, holding: str | None) -> None:
 
 
 def running_on(db: Connection, account: int) -> Iterable[Campaign]:
-    rows = db.execute(PAUSE_ACCOUNT, {"account": account}).fetchall()
-    return [by_number(db, row[0]) for row in rows]
+    return found(db, RUNNING_ON, {"account": account})
 
 
 def _campaign(row: Row) -> Campaign:

@@ -38,7 +38,7 @@ def calm(db: Connection, reason: str, *, at: str) -> tuple[list[Campaign], int]:
     for (number,) in db.execute(RESTLESS).fetchall():
         campaign = campaigns.by_number(db, number)
         if campaign.status is CampaignStatus.PAUSED:
-            schedules.stay(db, number, reason=reason, at=at)
+            schedules.stay(db, campaign, reason=reason, at=at)
         else:
             campaigns.move(db, campaign, "pause", at=at, reason=reason)
         calmed.append(campaigns.by_number(db, number))

@@ -85,7 +85,7 @@ def stats(db: Connection, campaign: Campaign) -> dict[str, Any]:
 
 def told(db: Connection, campaign: Campaign) -> dict[str, Any]:
     """As `stats`, in the caller's transaction."""
-    now = campaigns.by_number(db, campaign.number)
+    now = campaigns.by_id(db, campaign.id)
     delivery, read = (
         metrics.percentiles(_counted(db, now.number, kind))
         for kind in ("delivered_after", "read_after")

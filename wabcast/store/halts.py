@@ -125,8 +125,9 @@ def free_template(db: Connection, account: int, name: str, language: str, *, at:
     after a rejection or a deletion: then it may be another text; nor on a number that is RED."""
     wanted = {"account": account, "told": f"{_of_template(name)}PAUSED"}
     for row in db.execute(STOPPED, wanted).fetchall():
-        if _says(campaigns.by_number(db, row[0]), name, language):
-            schedules.resume_now(db, row[0], at=at)
+        campaign = campaigns.by_number(db, row[0])
+        if _says(campaign, name, language):
+            schedules.resume_now(db, campaign, at=at)
 
 
 def _of_template(name: str) -> str:
