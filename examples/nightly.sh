@@ -8,7 +8,7 @@
 set -u
 campaign=${1:?usage: nightly.sh CAMPAIGN}
 
-wabcast campaign start "$campaign" --quiet >/dev/null
+wabcast campaign start "$campaign" --yes --quiet >/dev/null
 code=$?
 
 case $code in

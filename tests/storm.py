@@ -220,7 +220,7 @@ def storm(
     met = 0
     for kill in range(kills):
         point = failpoints(kill)
-        process = place.spawn("campaign", "start", name, "--quiet", failpoint=point)
+        process = place.spawn("campaign", "start", "--yes", name, "--quiet", failpoint=point)
         try:
             process.wait(timeout=30 if point else pause())
         except subprocess.TimeoutExpired:
@@ -257,7 +257,7 @@ class Judgement:
 
 def judge(place: Field, *, kills: int, name: str = "storm") -> Judgement:
     """Let the campaign end in peace, then compare both sides, before and after the receipts."""
-    place.run("campaign", "start", name, "--quiet", code=None)
+    place.run("campaign", "start", "--yes", name, "--quiet", code=None)
     told = json.loads(place.run("campaign", "audit", name, "--json"))
     assert told == {"ok": True, "findings": []}, told
     campaign = place.show(name)
@@ -269,7 +269,7 @@ def judge(place: Field, *, kills: int, name: str = "storm") -> Judgement:
     doubtful = {row["phone"] for row in rows if row["status"] == "in_doubt"}
     lost = [row["phone"] for row in rows if row["phone"] not in sent | doubtful]
     lost += [phone for phone in sent if phone not in accepted]
-    place.run("campaign", "start", name, "--quiet", code=5)
+    place.run("campaign", "start", "--yes", name, "--quiet", code=5)
     after = len(place.seen()) - len(seen)
     place.run("webhook", "replay", "-", "--account", "shop", stdin=receipts(seen))
     left = place.show(name)["in_doubt"]

@@ -194,7 +194,7 @@ def test_the_options_of_a_canary(quick_cli: Cli) -> None:
 def test_a_kill_in_the_hold_loses_neither_the_hold_nor_anybody(tmp_path: Path) -> None:
     with field_of(tmp_path, "--latency", "5ms") as place:
         place.campaign(60, "--rate", "max", "--canary", "20", "--hold", "4s")
-        process = place.spawn("campaign", "start", "storm", "--quiet")
+        process = place.spawn("campaign", "start", "--yes", "storm", "--quiet")
         while len(place.seen()) < 20:
             assert process.poll() is None
             time.sleep(0.05)  # another process is at work; there is nothing to wait on

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(300)
 def carry_half(place: Field) -> Path:
     """A campaign in mid-run, killed after a copy of its file was made; where the copy is."""
     place.campaign(120, "--rate", "60/s")
-    process = place.spawn("campaign", "start", "storm", "--quiet")
+    process = place.spawn("campaign", "start", "--yes", "storm", "--quiet")
     place.until(process, 20)
     copy = place.home / "copy.db"
     place.run("db", "backup", str(copy))
@@ -31,7 +31,7 @@ def refused_then_resumed(place: Field) -> None:
     """Nothing leaves until a person resumes; then all that is left does."""
     before = len(place.seen())
     assert "storm: paused" in place.run("run", "--quiet", code=None)
-    place.run("campaign", "start", "storm", code=5)
+    place.run("campaign", "start", "--yes", "storm", code=5)
     assert place.run("run", "--quiet") == ""
     assert place.show()["status"] == "paused"
     assert len(place.seen()) == before
@@ -43,13 +43,13 @@ def refused_then_resumed(place: Field) -> None:
 def test_a_plain_copy_beside_a_living_run_sends_nothing(tmp_path: Path) -> None:
     with field_of(tmp_path) as place:
         place.campaign(150, "--rate", "50/s")
-        process = place.spawn("campaign", "start", "storm", "--quiet")
+        process = place.spawn("campaign", "start", "--yes", "storm", "--quiet")
         place.until(process, 10)
         for suffix in ("", "-wal"):
             shutil.copy2(tmp_path / f"wabcast.db{suffix}", tmp_path / f"copy.db{suffix}")
         mine, place.env["WABCAST_DB"] = place.env["WABCAST_DB"], str(tmp_path / "copy.db")
         assert "storm: paused" in place.run("run", "--quiet", code=4)
-        place.run("campaign", "start", "storm", code=5)
+        place.run("campaign", "start", "--yes", "storm", code=5)
         assert "copied" in place.show()["reason"]
         place.env["WABCAST_DB"] = mine
         assert process.wait(timeout=60) == 0
@@ -77,9 +77,9 @@ def test_a_folder_moved_to_another_disk_wants_a_person(tmp_path: Path, verb: str
         shutil.copytree(tmp_path, tmp_path / "there", ignore=shutil.ignore_patterns("there"))
         place.env["WABCAST_DB"] = str(tmp_path / "there" / "wabcast.db")
         if verb == "start":
-            place.run("campaign", "start", "storm", code=5)
+            place.run("campaign", "start", "--yes", "storm", code=5)
             assert place.show()["status"] == "paused"
-            place.run("campaign", "resume", "storm", "--quiet", code=None)
+            place.run("campaign", "resume", "--yes", "storm", "--quiet", code=None)
         else:
             refused_then_resumed(place)
         sent = Counter(entry["to"] for entry in place.seen())
@@ -94,12 +94,12 @@ def test_a_backup_of_mid_run_put_back_by_restore(tmp_path: Path) -> None:
         place.run("db", "restore", str(copy), "--yes")
         before = len(place.seen())
         assert place.run("run", "--quiet") == ""
-        place.run("campaign", "start", "storm", code=5)
+        place.run("campaign", "start", "--yes", "storm", code=5)
         assert len(place.seen()) == before
         doubtful = place.show()["in_doubt"]
         place.run("webhook", "replay", "-", "--account", "shop", stdin=receipts(place.seen()))
         assert place.show()["in_doubt"] <= doubtful
-        place.run("campaign", "resume", "storm", "--quiet", code=None)
+        place.run("campaign", "resume", "--yes", "storm", "--quiet", code=None)
         sent = Counter(entry["to"] for entry in place.seen())
         assert set(sent.values()) == {1}
         assert json.loads(place.run("campaign", "audit", "storm", "--json"))["ok"]
@@ -111,7 +111,7 @@ def test_a_copy_put_over_the_file_by_hand_wants_a_person(tmp_path: Path, made: s
     with field_of(tmp_path) as place:
         if made == "by cp":
             place.campaign(120, "--rate", "60/s")
-            process = place.spawn("campaign", "start", "storm", "--quiet")
+            process = place.spawn("campaign", "start", "--yes", "storm", "--quiet")
             place.until(process, 20)
             copy = place.home / "copy.db"
             for suffix in ("", "-wal"):

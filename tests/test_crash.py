@@ -52,7 +52,7 @@ def test_a_kill_at_each_step_of_a_message(tmp_path: Path, point: str) -> None:
 def test_what_was_on_the_wire_is_said_and_not_sent_again(tmp_path: Path) -> None:
     with field_of(tmp_path, "--latency", "300ms") as place:
         place.campaign(40, "--rate", "max")
-        process = place.spawn("campaign", "start", "storm", "--quiet")
+        process = place.spawn("campaign", "start", "--yes", "storm", "--quiet")
         while not place.seen() and process.poll() is None:
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
@@ -73,11 +73,11 @@ def test_a_stalled_run_that_wakes_up_writes_nothing_and_sends_nothing(tmp_path: 
     """SIGSTOP is a laptop's lid. The kernel keeps the lock: the stopped one still owns it."""
     with field_of(tmp_path, "--latency", "10ms") as place:
         place.campaign(100, "--rate", "50/s")
-        process = place.spawn("campaign", "start", "storm", "--quiet")
+        process = place.spawn("campaign", "start", "--yes", "storm", "--quiet")
         while not place.seen() and process.poll() is None:
             time.sleep(0.02)
         process.send_signal(signal.SIGSTOP)
-        place.run("campaign", "start", "storm", code=11)
+        place.run("campaign", "start", "--yes", "storm", code=11)
         stopped = len(place.seen())
         time.sleep(2.0)  # the pace goes on without it
         process.send_signal(signal.SIGCONT)

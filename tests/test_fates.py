@@ -93,7 +93,7 @@ class Fates:
     def begin(self, name: str, sends: int, *options: str) -> subprocess.Popen[str]:
         """Start a campaign; returns when WhatsApp has seen so many of it."""
         before = self.sends()
-        process = self.place.spawn("campaign", "start", name, *options)
+        process = self.place.spawn("campaign", "start", "--yes", name, *options)
         while self.sends() < before + sends:
             assert process.poll() is None, process.communicate()[1]
             time.sleep(0.02)
@@ -125,7 +125,7 @@ def _seconds(entry: dict[str, Any]) -> float:
 def test_three_hundred_people(fates: Fates) -> None:
     people = fates.phones(quiet=300)
     fates.create("all", people, text="Hello {{first_name}}, {{1 + 1}} of us")
-    fates.wabcast("campaign", "start", "all")
+    fates.wabcast("campaign", "start", "--yes", "all")
     seen = fates.seen(people)
     assert len(seen) == 300
     assert len({entry["ref"] for entry in seen}) == 300
@@ -146,7 +146,7 @@ def test_three_hundred_people(fates: Fates) -> None:
 def test_who_cannot_be_reached_fails_and_nobody_else(fates: Fates) -> None:
     people = fates.phones("1026", "0100", "0999", quiet=20)
     fates.create("undeliverable", people)
-    fates.wabcast("campaign", "start", "undeliverable", code=3)
+    fates.wabcast("campaign", "start", "--yes", "undeliverable", code=3)
     rows = fates.rows("undeliverable")
     assert [rows[phone]["error_code"] for phone in people[:1]] == ["131026"]
     assert Counter(row["status"] for row in rows.values()) == {"sent": 20, "failed": 3}
@@ -157,7 +157,7 @@ def test_who_cannot_be_reached_fails_and_nobody_else(fates: Fates) -> None:
 def test_the_pair_limit_is_one_persons(fates: Fates) -> None:
     people = fates.phones("0056", quiet=40)
     fates.create("pair", people, "--rate", "100/s")
-    fates.wabcast("campaign", "start", "pair")
+    fates.wabcast("campaign", "start", "--yes", "pair")
     seen = fates.seen(people)
     own = [_seconds(entry) for entry in seen if entry["to"] == people[0]]
     others = [_seconds(entry) for entry in seen if entry["to"] != people[0]]
@@ -176,7 +176,7 @@ def test_what_may_have_left_is_in_doubt_and_not_sent_again(fates: Fates) -> None
     assert process.wait(timeout=30) == 4
     fates.turn(token_dead=False)
     assert fates.show("doubt")["in_doubt"] == 6
-    told = fates.wabcast("campaign", "resume", "doubt", code=3).stderr
+    told = fates.wabcast("campaign", "resume", "--yes", "doubt", code=3).stderr
     assert "in doubt" in told
     requests = Counter(entry["to"] for entry in fates.seen(people))
     assert {phone: requests[phone] for phone in doubtful} == dict.fromkeys(doubtful, 1)
@@ -192,7 +192,7 @@ def test_what_may_have_left_is_in_doubt_and_not_sent_again(fates: Fates) -> None
 def test_who_stopped_marketing_fails_and_is_opted_out(fates: Fates) -> None:
     people = fates.phones("1050", "0007", quiet=5)
     fates.create("stopped", people)
-    fates.wabcast("campaign", "start", "stopped", code=3)
+    fates.wabcast("campaign", "start", "--yes", "stopped", code=3)
     for phone, code in zip(people, ("131050", "130403"), strict=False):
         assert fates.rows("stopped")[phone]["error_code"] == code
         shown = json.loads(fates.wabcast("contact", "show", phone, "--json").stdout)
@@ -216,9 +216,10 @@ def test_a_dead_token_pauses_and_fails_nobody(fates: Fates) -> None:
     assert told["pending"] + told["messages_sent"] == 150
     assert told["messages_sent"] == len(fates.seen(people)) >= 50
     fates.sound("token")
-    fates.wabcast("campaign", "resume", "token", code=5)  # the token is dead still: it says so
+    # The token is dead still: it says so.
+    fates.wabcast("campaign", "resume", "--yes", "token", code=5)
     fates.turn(token_dead=False)
-    fates.wabcast("campaign", "resume", "token", "--quiet")
+    fates.wabcast("campaign", "resume", "--yes", "token", "--quiet")
     assert set(Counter(entry["to"] for entry in fates.seen(people)).values()) == {1}
 
 
@@ -226,7 +227,7 @@ def test_a_dead_token_pauses_and_fails_nobody(fates: Fates) -> None:
 def test_throttling_slows_the_account_and_keeps_the_message(fates: Fates, card: str) -> None:
     people = fates.phones(card, quiet=100)
     fates.create(f"throttle {card}", people, "--rate", "100/s")
-    fates.wabcast("campaign", "start", f"throttle {card}")
+    fates.wabcast("campaign", "start", "--yes", f"throttle {card}")
     seen = fates.seen(people)
     assert Counter(entry["to"] for entry in seen)[people[0]] == 2
     rows = fates.rows(f"throttle {card}")
@@ -240,11 +241,11 @@ def test_the_code_decides_not_the_status(fates: Fates) -> None:
     """HTTP 500 with 131045 does not pass; HTTP 503 with 131016 does."""
     lasting, passing = fates.phones("0045", "0503")
     fates.create("lasting", [lasting])
-    ran = fates.wabcast("campaign", "start", "lasting", code=None)
+    ran = fates.wabcast("campaign", "start", "--yes", "lasting", code=None)
     assert ran.code in (3, 4)
     assert len(fates.seen([lasting])) == 1
     fates.create("passing", [passing])
-    fates.wabcast("campaign", "start", "passing")
+    fates.wabcast("campaign", "start", "--yes", "passing")
     assert len(fates.seen([passing])) == 2
 
 
@@ -253,7 +254,7 @@ def test_a_server_that_drips_is_bounded(fates: Fates) -> None:
     people = fates.phones("0016", "0408", quiet=10)
     fates.create("drip", people)
     began = time.monotonic()
-    fates.wabcast("campaign", "start", "drip", code=3)
+    fates.wabcast("campaign", "start", "--yes", "drip", code=3)
     assert time.monotonic() - began < 60
     rows = fates.rows("drip")
     assert Counter(row["status"] for row in rows.values()) == {"sent": 10, "in_doubt": 2}
@@ -265,7 +266,7 @@ def test_a_server_that_drips_is_bounded(fates: Fates) -> None:
 def test_a_token_is_nowhere(fates: Fates) -> None:
     people = fates.phones("0190", "0444", quiet=5)
     fates.create("secret", people)
-    process = fates.place.spawn("campaign", "start", "secret", "--verbose", "--json")
+    process = fates.place.spawn("campaign", "start", "--yes", "secret", "--verbose", "--json")
     command = Path(f"/proc/{process.pid}/cmdline").read_bytes()
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 4
@@ -293,8 +294,8 @@ def test_a_name_is_never_markup_template_or_terminal(fates: Fates) -> None:
         *("--text", "Hello {{first_name}}", "--rate", "max"),
     )
     campaign = name.replace("\x1b", "")
-    for verb in ("check", "preview", "start", "stats", "recipients", "show"):
-        ran = fates.wabcast("campaign", verb, campaign, code=None)
+    for verb in ("check", "preview", "start --yes", "stats", "recipients", "show"):
+        ran = fates.wabcast("campaign", *verb.split(), campaign, code=None)
         assert ran.code in (0, 3), ran.stderr
         assert "\x1b" not in ran.stdout + ran.stderr
     for args in (("contact", "list", "--tag", "odd"), ("contact", "show", people[0])):
@@ -336,9 +337,9 @@ def test_a_first_signal_finishes_what_is_on_the_wire(fates: Fates, name: str) ->
     assert told["queued"] == told["in_doubt"] == 0
     assert told["messages_sent"] == len(fates.seen(people))
     assert "resume" in stderr
-    fates.wabcast("campaign", "start", name, code=5)
+    fates.wabcast("campaign", "start", "--yes", name, code=5)
     fates.turn(latency=0.0)
-    fates.wabcast("campaign", "resume", name, "--quiet")
+    fates.wabcast("campaign", "resume", "--yes", name, "--quiet")
     assert len(fates.seen(people)) == 100
 
 
@@ -361,7 +362,7 @@ def test_a_second_interrupt_leaves_even_a_locked_database(fates: Fates) -> None:
         holder.close()
         if process.poll() is None:
             process.kill()
-    fates.wabcast("campaign", "start", "locked", "--quiet", code=None)
+    fates.wabcast("campaign", "start", "--yes", "locked", "--quiet", code=None)
     sent = Counter(entry["to"] for entry in fates.seen(people))
     assert set(sent.values()) == {1}
 
@@ -372,14 +373,14 @@ def test_a_second_interrupt_leaves_even_a_locked_database(fates: Fates) -> None:
 def test_exit_codes(fates: Fates) -> None:
     people = fates.phones(quiet=3)
     fates.create("codes", people)
-    fates.wabcast("campaign", "start", "nobody has this name", code=10)
-    fates.wabcast("campaign", "start", code=2)
-    fates.wabcast("campaign", "start", "codes", "--parallel", "0", code=2)
-    fates.wabcast("campaign", "resume", "codes", code=5)
+    fates.wabcast("campaign", "start", "--yes", "nobody has this name", code=10)
+    fates.wabcast("campaign", "start", "--yes", code=2)
+    fates.wabcast("campaign", "start", "--yes", "codes", "--parallel", "0", code=2)
+    fates.wabcast("campaign", "resume", "--yes", "codes", code=5)
     fates.wabcast("campaign", "start", "codes", "--dry-run")
     assert not fates.seen(people)
-    fates.wabcast("campaign", "start", "codes")
-    told = fates.wabcast("campaign", "start", "codes", "--json", code=5).stderr
+    fates.wabcast("campaign", "start", "--yes", "codes")
+    told = fates.wabcast("campaign", "start", "--yes", "codes", "--json", code=5).stderr
     error = json.loads(told.splitlines()[-1])["error"]
     assert error["code"] == "refused"
     assert "completed" in error["message"]
@@ -391,7 +392,7 @@ def test_exit_codes(fates: Fates) -> None:
 def test_a_missing_name_refuses_before_anything_is_sent(fates: Fates) -> None:
     people = fates.phones(quiet=3)
     fates.create("missing", people, text="Hello {{nickname}}")
-    ran = fates.wabcast("campaign", "start", "missing", code=5)
+    ran = fates.wabcast("campaign", "start", "--yes", "missing", code=5)
     assert "nickname" in ran.stderr
     assert people[0] in ran.stderr
     assert not fates.seen(people)
@@ -403,7 +404,7 @@ def test_nobody_to_write_to_is_done_with_a_warning(fates: Fates) -> None:
         *("campaign", "create", "empty", "--account", "shop", "--tag", "no such tag"),
         *("--text", "Hi"),
     )
-    assert "no recipients" in fates.wabcast("campaign", "start", "empty").stderr
+    assert "no recipients" in fates.wabcast("campaign", "start", "--yes", "empty").stderr
     assert fates.show("empty")["status"] == "completed"
 
 
@@ -415,7 +416,7 @@ def test_several_in_one_start_run_side_by_side(fates: Fates) -> None:
         fates.create(name, everyone[-1], "--rate", "30/s")
     fates.wabcast("campaign", "start", "left", "--dry-run")
     spans = []
-    fates.wabcast("campaign", "start", *names, "left", "--quiet")
+    fates.wabcast("campaign", "start", "--yes", *names, "left", "--quiet")
     for name, people in zip(names, everyone, strict=True):
         seen = fates.seen(people)
         assert len(seen) == 40
@@ -428,6 +429,6 @@ def test_one_that_is_refused_does_not_stop_the_others(fates: Fates) -> None:
     good, bad = fates.phones(quiet=5), fates.phones(quiet=5)
     fates.create("good", good)
     fates.create("bad", bad, text="{{nickname}}")
-    fates.wabcast("campaign", "start", "bad", "good", "--quiet", code=5)
+    fates.wabcast("campaign", "start", "--yes", "bad", "good", "--quiet", code=5)
     assert fates.show("good")["status"] == "completed"
     assert not fates.seen(bad)

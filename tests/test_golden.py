@@ -99,7 +99,7 @@ def test_what_leaves_through_the_installed_command_is_the_golden_request(
             quick_cli("contact", "add", "+16505551234", *values)
             for name, one in gold.items():
                 create(quick_cli, name, one["content"], tmp_path)
-            ran = cli("campaign", "start", *gold, "--parallel", "10", "--json", env=env)
+            ran = cli("campaign", "start", "--yes", *gold, "--parallel", "10", "--json", env=env)
     assert ran.code == 0, ran.stderr
     assert sandbox.stats()["outcomes"] == {"accepted": len(gold)}
     names = {campaign["id"]: campaign["name"] for campaign in ran.json}

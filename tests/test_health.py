@@ -44,7 +44,7 @@ def pace(place: Field) -> float:
 
 def test_yellow_slows_green_recovers_red_stops_and_a_person_goes_on(place: Field) -> None:
     place.campaign(400, "--rate", "10/s")
-    process = place.spawn("campaign", "start", "storm", note=True)
+    process = place.spawn("campaign", "start", "--yes", "storm", note=True)
     until(place, lambda told: told["messages_sent"] > 5)
     place.turn(quality="YELLOW")
     until(place, lambda _: "halved" in holding(place))
@@ -58,7 +58,7 @@ def test_yellow_slows_green_recovers_red_stops_and_a_person_goes_on(place: Field
     assert told["reason"].startswith("WhatsApp: the number's quality fell to RED")
     assert process.wait(10) == 4
     assert told["pending"] > 200
-    resumed = place.spawn("campaign", "resume", "storm", note=True)
+    resumed = place.spawn("campaign", "resume", "--yes", "storm", note=True)
     until(place, lambda now: now["messages_sent"] > told["messages_sent"] + 3)
     assert place.show()["status"] == "running"
     place.run("campaign", "pause", "storm")
@@ -67,7 +67,7 @@ def test_yellow_slows_green_recovers_red_stops_and_a_person_goes_on(place: Field
 
 def test_a_number_that_is_cut_off_in_mid_run_stops_it(place: Field) -> None:
     place.campaign(400, "--rate", "20/s")
-    process = place.spawn("campaign", "start", "storm", note=True)
+    process = place.spawn("campaign", "start", "--yes", "storm", note=True)
     until(place, lambda told: told["messages_sent"] > 5)
     place.turn(can_send="BLOCKED")
     told = until(place, lambda told: told["status"] == "paused")

@@ -54,7 +54,7 @@ def test_a_pause_from_another_terminal_returns_soon_and_nothing_leaves_after(
 ) -> None:
     with field_of(tmp_path) as place:
         place.campaign(2000, *options)
-        process = place.spawn("campaign", "start", "storm", "--quiet")
+        process = place.spawn("campaign", "start", "--yes", "storm", "--quiet")
         place.until(process, 1)
         began = time.monotonic()
         place.run("campaign", "pause", "storm")
@@ -68,13 +68,13 @@ def test_a_pause_from_another_terminal_returns_soon_and_nothing_leaves_after(
         assert told["queued"] == told["in_doubt"] == 0
         assert told["messages_sent"] == seen
         place.run("campaign", "pause", "storm")  # again: a note, and exit 0
-        place.run("campaign", "start", "storm", code=5)
+        place.run("campaign", "start", "--yes", "storm", code=5)
 
 
 def test_a_pause_while_the_account_cools_down(tmp_path: Path) -> None:
     with field_of(tmp_path, "--fault", "throttle=1") as place:
         place.campaign(50, "--rate", "max")
-        process = place.spawn("campaign", "start", "storm", "--quiet")
+        process = place.spawn("campaign", "start", "--yes", "storm", "--quiet")
         place.until(process, 3)
         place.run("campaign", "pause", "storm", "--wait", "5s")
         assert process.wait(timeout=10) == 4
@@ -145,7 +145,7 @@ def test_fifty_times_four_starts_at_once(tmp_path: Path) -> None:
         for number in range(50):
             name = f"race {number}"
             place.run("campaign", "duplicate", "storm", "--name", name)
-            starts = [place.spawn("campaign", "start", name, "--quiet") for _ in range(4)]
+            starts = [place.spawn("campaign", "start", "--yes", name, "--quiet") for _ in range(4)]
             codes = sorted(process.wait(timeout=60) for process in starts)
             # Who comes when it is over is told so: 5. Nobody else ever sends.
             assert codes[0] == 0
@@ -157,7 +157,7 @@ def test_fifty_times_four_starts_at_once(tmp_path: Path) -> None:
 def test_four_starts_at_once_have_one_owner(tmp_path: Path) -> None:
     with field_of(tmp_path, "--latency", "10ms") as place:
         place.campaign(100, "--rate", "50/s")
-        starts = [place.spawn("campaign", "start", "storm", "--quiet") for _ in range(4)]
+        starts = [place.spawn("campaign", "start", "--yes", "storm", "--quiet") for _ in range(4)]
         codes = sorted(process.wait(timeout=60) for process in starts)
         assert codes == [0, 11, 11, 11]
         assert len(place.seen()) == 100
@@ -166,7 +166,7 @@ def test_four_starts_at_once_have_one_owner(tmp_path: Path) -> None:
 def test_a_status_line_and_the_view_from_another_process(tmp_path: Path) -> None:
     with field_of(tmp_path) as place:
         place.campaign(200, "--rate", "20/s")
-        process = place.spawn("campaign", "start", "storm", "--quiet")
+        process = place.spawn("campaign", "start", "--yes", "storm", "--quiet")
         place.until(process, 5)
         watcher = place.spawn("campaign", "watch", "storm")
         process.send_signal(signal.SIGUSR1)
@@ -180,7 +180,7 @@ def test_a_status_line_and_the_view_from_another_process(tmp_path: Path) -> None
 def test_cancel_skips_the_rest_with_a_reason(tmp_path: Path) -> None:
     with field_of(tmp_path) as place:
         place.campaign(500, "--rate", "50/s")
-        process = place.spawn("campaign", "start", "storm", "--quiet")
+        process = place.spawn("campaign", "start", "--yes", "storm", "--quiet")
         place.until(process, 5)
         place.run("campaign", "cancel", "storm", code=5)  # nobody is here to answer
         place.run("campaign", "cancel", "storm", "--yes")
@@ -189,7 +189,7 @@ def test_cancel_skips_the_rest_with_a_reason(tmp_path: Path) -> None:
         assert told["status"] == "cancelled"
         assert told["pending"] == told["queued"] == 0
         assert told["skipped"] + told["messages_sent"] == 500
-        place.run("campaign", "resume", "storm", code=5)
+        place.run("campaign", "resume", "--yes", "storm", code=5)
         assert json.loads(place.run("campaign", "audit", "storm", "--json"))["ok"]
 
 
@@ -197,7 +197,7 @@ def test_cancel_skips_the_rest_with_a_reason(tmp_path: Path) -> None:
 def test_a_signal_pauses_and_records_what_is_out(tmp_path: Path, signals: list[str]) -> None:
     with field_of(tmp_path, "--latency", "200ms") as place:
         place.campaign(300, "--rate", "100/s")
-        process = place.spawn("campaign", "start", "storm", "--quiet")
+        process = place.spawn("campaign", "start", "--yes", "storm", "--quiet")
         place.until(process, 5)
         process.send_signal(getattr(signal, signals[0]))
         assert process.wait(timeout=15) == 4
@@ -213,7 +213,7 @@ def test_what_was_started_to_outlive_its_terminal_goes_on(tmp_path: Path) -> Non
         place.campaign(60, "--rate", "60/s")
         nohup = ["/bin/sh", "-c", 'trap "" HUP; exec "$@"', "nohup"]
         process = subprocess.Popen(
-            [*nohup, WABCAST, "campaign", "start", "storm", "--quiet"],
+            [*nohup, WABCAST, "campaign", "start", "--yes", "storm", "--quiet"],
             env=place.env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -230,7 +230,7 @@ def test_what_was_started_to_outlive_its_terminal_goes_on(tmp_path: Path) -> Non
 def test_the_second_interrupt_leaves_at_once(tmp_path: Path) -> None:
     with field_of(tmp_path, "--latency", "20s") as place:
         place.campaign(300, "--rate", "max")
-        process = place.spawn("campaign", "start", "storm")
+        process = place.spawn("campaign", "start", "--yes", "storm")
         while place.show()["queued"] < 10:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
@@ -249,11 +249,11 @@ def test_a_run_that_lost_its_campaign_writes_and_sends_nothing(
     """A lock that somebody deleted: the run id on the row still fences the old owner."""
     with field_of(tmp_path, "--latency", "50ms") as place:
         place.campaign(400, "--rate", "60/s")
-        old = place.spawn("campaign", "start", "storm", "--quiet")
+        old = place.spawn("campaign", "start", "--yes", "storm", "--quiet")
         place.until(old, 20)
         old.send_signal(signal.SIGSTOP)
         shutil.rmtree(tmp_path / "wabcast.db.locks")
-        new = place.spawn("campaign", "start", "storm", "--quiet")
+        new = place.spawn("campaign", "start", "--yes", "storm", "--quiet")
         time.sleep(asleep)
         old.send_signal(signal.SIGCONT)
         assert old.wait(timeout=20) == 4
@@ -272,8 +272,8 @@ def share_an_account(place: Field, people: int) -> tuple[int, list[float], list[
     place.campaign(people, "--rate", "max")
     place.run("account", "edit", "shop", "--rate", "60/s")
     place.run("campaign", "duplicate", "storm", "--name", "second")
-    first = place.spawn("campaign", "start", "storm", "--quiet", note=True)
-    second = place.spawn("campaign", "start", "second", "--quiet", note=True)
+    first = place.spawn("campaign", "start", "--yes", "storm", "--quiet", note=True)
+    second = place.spawn("campaign", "start", "--yes", "second", "--quiet", note=True)
     place.until(first, people // 2)
     second.kill()
     second.wait()
@@ -322,7 +322,7 @@ def test_a_minute_rate_holds_across_five_restarts(tmp_path: Path) -> None:
         place.campaign(12, "--rate", "40/m")
         for _ in range(5):
             seen = len(place.seen())
-            process = place.spawn("campaign", "start", "storm", "--quiet", note=True)
+            process = place.spawn("campaign", "start", "--yes", "storm", "--quiet", note=True)
             place.until(process, seen + 1)
             process.kill()
             process.wait()
@@ -339,7 +339,7 @@ def test_no_minute_has_more_than_its_rate_across_five_restarts(tmp_path: Path) -
     with field_of(tmp_path) as place:
         place.campaign(60, "--rate", "20/m")
         for _ in range(5):
-            process = place.spawn("campaign", "start", "storm", "--quiet", note=True)
+            process = place.spawn("campaign", "start", "--yes", "storm", "--quiet", note=True)
             place.until(process, len(place.seen()) + chance.randint(2, 6))
             process.kill()
             process.wait()
@@ -355,7 +355,7 @@ def test_a_locked_database_is_waited_for(tmp_path: Path, seconds: int) -> None:
 
     with field_of(tmp_path) as place:
         place.campaign(200, "--rate", "50/s")
-        process = place.spawn("campaign", "start", "storm", "--quiet")
+        process = place.spawn("campaign", "start", "--yes", "storm", "--quiet")
         place.until(process, 10)
         holder = dbapi2.connect(place.env["WABCAST_DB"], isolation_level=None, timeout=10)
         holder.execute("begin immediate")
@@ -375,7 +375,7 @@ def test_a_file_that_is_read_only_lets_nothing_leave(tmp_path: Path) -> None:
         place.campaign(20, "--rate", "max")
         file = tmp_path / "wabcast.db"
         with read_only(file):
-            ran = place.spawn("campaign", "start", "storm", "--json")
+            ran = place.spawn("campaign", "start", "--yes", "storm", "--json")
             told = ran.communicate()[1]
             assert ran.returncode == 12, told
             assert "read-only" in json.loads(told.splitlines()[-1])["error"]["hint"]
@@ -383,7 +383,7 @@ def test_a_file_that_is_read_only_lets_nothing_leave(tmp_path: Path) -> None:
             assert place.show()["status"] == "draft"  # one can look
         assert not place.seen()
         place.run("db", "check")
-        place.run("campaign", "start", "storm", "--quiet")
+        place.run("campaign", "start", "--yes", "storm", "--quiet")
         assert len(place.seen()) == 20
 
 
@@ -404,14 +404,14 @@ def test_a_full_disk_stops_before_anything_unrecorded_leaves(tmp_path: Path) -> 
     with small_disk(tmp_path / "small", "12m") as small, field_of(tmp_path) as place:
         place.env["WABCAST_DB"] = str(small / "wabcast.db")
         place.campaign(2000, "--rate", "300/s")
-        process = place.spawn("campaign", "start", "storm", "--quiet")
+        process = place.spawn("campaign", "start", "--yes", "storm", "--quiet")
         place.until(process, 30)
         filler = fill(small)
         code = process.wait(timeout=60)
         assert code == 12, process.communicate()[1]
         filler.unlink()
         place.run("db", "check")
-        again = place.spawn("campaign", "start", "storm", "--quiet")
+        again = place.spawn("campaign", "start", "--yes", "storm", "--quiet")
         told = again.communicate()[1]
         assert again.returncode in (0, 3), told
         sent = Counter(entry["to"] for entry in place.seen())

@@ -88,7 +88,7 @@ def test_it_sends_through_the_installed_command_and_hears_of_it(
     refused = run("campaign", "create", "none", *to, "--message", picture, code=5)
     assert "pigeon" in refused.stderr
     run("campaign", "create", "spring", *to, "--text", "Hi {{ phone }}")
-    run("campaign", "start", "spring", code=3)
+    run("campaign", "start", "--yes", "spring", code=3)
     assert {(note["to"], note["note"]) for note in loft.sent} == {
         ("+4915112300001", "Hi +4915112300001"),
         ("+4915112300010", "Hi +4915112300010"),

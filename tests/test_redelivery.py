@@ -64,7 +64,7 @@ def test_killed_while_sending_everything_is_there_once_and_a_whole_inbox_changes
         place.run("account", "edit", "shop", "--app-secret", "env:SIGNS")
         receiver = ("webhook", "serve", "--port", str(port), "--quiet")
         first = place.spawn(*receiver, failpoint="after-inbox:2")
-        run = place.spawn("campaign", "start", "storm", "--quiet")
+        run = place.spawn("campaign", "start", "--yes", "storm", "--quiet")
         assert first.wait(timeout=120) == -signal.SIGKILL
         second = place.spawn(*receiver, failpoint="in-apply")  # at what the first one has kept
         assert second.wait(timeout=120) == -signal.SIGKILL
@@ -95,7 +95,7 @@ def test_a_full_disk_is_a_503_and_what_comes_again_is_applied(tmp_path: Path) ->
         place.env |= {"WABCAST_DB": str(small / "wabcast.db"), "SIGNS": "sandbox"}
         place.campaign(people, "--rate", "max")
         place.run("account", "edit", "shop", "--app-secret", "env:SIGNS")
-        place.run("campaign", "start", "storm", "--quiet")
+        place.run("campaign", "start", "--yes", "storm", "--quiet")
         receiver = place.spawn("webhook", "serve", "--port", str(port), "--quiet")
         url = f"http://127.0.0.1:{port}"
         posts = receipts(place.seen()).splitlines()
@@ -137,7 +137,7 @@ def test_two_hundred_thousand_receipts_while_a_hundred_thousand_are_sent(tmp_pat
         place.campaign(people, "--rate", "max")
         place.run("account", "edit", "shop", "--app-secret", "env:SIGNS")
         receiver = place.spawn("webhook", "serve", "--port", str(port), "--quiet")
-        run = place.spawn("campaign", "start", "storm", "--quiet")
+        run = place.spawn("campaign", "start", "--yes", "storm", "--quiet")
         assert run.wait(timeout=900) == 0, run.communicate()[1]
         while (told := place.show())["messages_read"] < people:
             time.sleep(0.5)  # the last of them are on their way

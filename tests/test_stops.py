@@ -68,13 +68,13 @@ def drafted(quick_cli: Cli) -> Cli:
 def test_a_start_that_is_told_to_end_before_it_sends_exits_4(
     drafted: Cli, cli_env: dict[str, str], moment: str, number: int
 ) -> None:
-    ran = interrupted(cli_env, moment, number, "campaign", "start", "spring")
+    ran = interrupted(cli_env, moment, number, "campaign", "start", "--yes", "spring")
     assert ran.returncode == Exit.STOPPED, ran.stderr
     assert "Traceback" not in ran.stderr
     assert ran.stdout == ""
     told = drafted("campaign", "show", "spring", "--json").json
     assert (told["status"], told["messages_sent"]) == ("draft", 0)
-    assert drafted("campaign", "start", "spring").code == 0
+    assert drafted("campaign", "start", "--yes", "spring").code == 0
 
 
 @pytest.mark.parametrize(

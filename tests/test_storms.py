@@ -46,7 +46,7 @@ def test_a_server_that_is_down(tmp_path: Path, seconds: int) -> None:
     """One probe after the other, further and further apart; then both go on and finish."""
     with field_of(tmp_path) as place:
         two_campaigns(place, 90, "30/s")
-        runs = [place.spawn("campaign", "start", name, "--quiet") for name in NAMES]
+        runs = [place.spawn("campaign", "start", "--yes", name, "--quiet") for name in NAMES]
         for run in runs:
             place.until(run, 30)
         before = Counter((entry["to"], entry["ref"][:20]) for entry in place.seen())
@@ -67,7 +67,7 @@ def test_a_storm_of_throttling_holds_both_processes(tmp_path: Path) -> None:
     """What was on the wire finds out, then one probe at a time; nobody loses an attempt."""
     with field_of(tmp_path) as place:
         two_campaigns(place, 90, "30/s")
-        runs = [place.spawn("campaign", "start", name, "--quiet") for name in NAMES]
+        runs = [place.spawn("campaign", "start", "--yes", name, "--quiet") for name in NAMES]
         for run in runs:
             place.until(run, 30)
         place.turn(throttled=True)
@@ -87,7 +87,7 @@ def test_a_storm_of_errors_breaks_the_circuit(tmp_path: Path) -> None:
     """Twenty in a row pause the campaign before anybody is given up; a person resumes."""
     with field_of(tmp_path) as place:
         place.campaign(200, "--rate", "60/s")
-        run = place.spawn("campaign", "start", "storm", "--quiet")
+        run = place.spawn("campaign", "start", "--yes", "storm", "--quiet")
         place.until(run, 30)
         place.turn(faults={"unavailable": 1.0})
         assert run.wait(timeout=60) == 4
@@ -104,9 +104,9 @@ def test_a_storm_of_errors_breaks_the_circuit(tmp_path: Path) -> None:
 def test_resets_put_in_doubt_and_nobody_gets_it_twice(tmp_path: Path) -> None:
     with field_of(tmp_path, "--fault", "cut=0.2") as place:
         place.campaign(200, "--rate", "100/s")
-        code = place.spawn("campaign", "start", "storm", "--quiet").wait(timeout=120)
+        code = place.spawn("campaign", "start", "--yes", "storm", "--quiet").wait(timeout=120)
         while code == 4:  # half of a hundred were cut: the breaker asks a person
-            code = place.spawn("campaign", "resume", "storm", "--quiet").wait(timeout=120)
+            code = place.spawn("campaign", "resume", "--yes", "storm", "--quiet").wait(timeout=120)
         assert code == 3
         told = place.show()
         assert told["in_doubt"] > 0

@@ -93,7 +93,7 @@ def test_check_says_who_lacks_what(shop: Cli) -> None:
     assert "+4915100001113" in ran.stdout + ran.stderr
     shop("campaign", "edit", "spring", "--missing", "skip")
     assert shop("campaign", "check", "spring").code == 0
-    ran = shop("campaign", "start", "spring", "--json")
+    ran = shop("campaign", "start", "--yes", "spring", "--json")
     assert ran.code == 3, ran.stderr
     assert (ran.json["messages_sent"], ran.json["skipped"]) == (2, 1)
 
@@ -121,8 +121,8 @@ def test_destructive_commands_refuse_without_a_terminal(shop: Cli) -> None:
 def test_the_states_are_guarded_on_the_command_line(shop: Cli) -> None:
     create(shop, "spring", "--text", "Hi", "--all", "--rate", "max")
     assert shop("campaign", "pause", "spring").code == 5
-    assert shop("campaign", "resume", "spring").code == 5
-    assert shop("campaign", "start", "spring").code == 0
+    assert shop("campaign", "resume", "--yes", "spring").code == 5
+    assert shop("campaign", "start", "--yes", "spring").code == 0
     for verb in ("start", "resume", "pause", "refresh"):
         assert shop("campaign", verb, "spring").code == 5, verb
     assert shop("campaign", "edit", "spring", "--rate", "1/s").code == 5
@@ -131,7 +131,7 @@ def test_the_states_are_guarded_on_the_command_line(shop: Cli) -> None:
 
 def test_recipients_come_back_as_they_were_and_run_no_formula(shop: Cli) -> None:
     create(shop, "spring", "--text", "Hi", "--all", "--rate", "max")
-    shop("campaign", "start", "spring")
+    shop("campaign", "start", "--yes", "spring")
     ran = shop("campaign", "recipients", "spring", "--csv")
     rows = list(csv.DictReader(io.StringIO(ran.stdout)))
     assert len(rows) == 3

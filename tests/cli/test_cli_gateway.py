@@ -50,7 +50,7 @@ def campaign(cli: Cli, *options: str) -> Ran:
 
 def sends(cli: Cli, *options: str) -> Ran:
     campaign(cli, "--jitter", "0ms", *options)
-    return cli("campaign", "start", "spring", "--json", env=ENV)
+    return cli("campaign", "start", "--yes", "spring", "--json", env=ENV)
 
 
 def fates(cli: Cli) -> list[tuple[str, str | None]]:
@@ -125,7 +125,7 @@ def test_an_answer_without_an_id_is_in_doubt_and_not_sent_again(cli: Cli) -> Non
         ran = sends(cli)
         assert (ran.code, ran.json["in_doubt"], ran.json["messages_sent"]) == (3, 2, 1)
         assert fates(cli) == [("in_doubt", "no_id"), ("in_doubt", "500"), ("sent", None)]
-        again = cli("campaign", "start", "spring", env=ENV)
+        again = cli("campaign", "start", "--yes", "spring", env=ENV)
     assert again.code == 5
     assert len(played.sent) == 3
 

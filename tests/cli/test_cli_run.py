@@ -133,7 +133,7 @@ def test_late_by_more_than_an_hour_asks_and_exits_4(machine: Machine) -> None:
     assert "missed: paused" in ran.stdout
     assert "was due 2026-01-01 09:00" in ran.stdout
     assert machine.cli("run").stdout == ""
-    assert machine.cli("campaign", "resume", "missed").code == 0
+    assert machine.cli("campaign", "resume", "--yes", "missed").code == 0
     assert machine.status("missed") == "completed"
 
 
@@ -383,7 +383,7 @@ def test_the_script_branches_on_the_codes(machine: Machine) -> None:
     assert nightly(machine, "fine").returncode == 5
     assert nightly(machine, "nobody").returncode == 10
     machine.campaign("held", *SLOW_PACE, at=None)
-    sender = machine.spawn("campaign", "start", "held", "--quiet")
+    sender = machine.spawn("campaign", "start", "--yes", "held", "--quiet")
     machine.until(lambda: machine.sent("held") >= 1)
     done = nightly(machine, "held")
     assert (done.returncode, done.stdout) == (0, "held: another process is sending it\n")

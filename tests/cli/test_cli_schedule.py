@@ -110,12 +110,12 @@ def test_edit_keeps_the_schedule_and_says_so_and_duplicate_drops_it(
 
 def test_a_recurring_campaign_is_never_sent_itself(spring: Cli, db: Connection) -> None:
     spring("campaign", "schedule", "spring", "--at", "+1h", "--repeat", "cron:0 9 * * *")
-    ran = spring("campaign", "start", "spring")
+    ran = spring("campaign", "start", "--yes", "spring")
     assert ran.code == 5
     assert "duplicate" in ran.stderr
     assert spring("campaign", "pause", "spring").code == 0
     assert row(db)["status"] == "paused"
-    ran = spring("campaign", "resume", "spring")
+    ran = spring("campaign", "resume", "--yes", "spring")
     assert ran.code == 0
     assert "waits for its next occurrence" in ran.stderr
     assert row(db)["status"] == "scheduled"

@@ -162,7 +162,7 @@ def test_a_campaign_by_hand(place: Field, browser: Browser) -> None:
 @pytest.mark.parametrize(("wide", "scheme"), [(1100, "light"), (360, "dark")])
 def test_it_fits_and_can_be_read(place: Field, browser: Browser, wide: int, scheme: str) -> None:
     place.campaign(40, "--rate", "max")
-    place.run("campaign", "start", "storm", "--quiet")
+    place.run("campaign", "start", "--yes", "storm", "--quiet")
     served = Served(place, "--no-runner")
     browser.driver.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",

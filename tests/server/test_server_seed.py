@@ -83,7 +83,7 @@ def test_the_seeds_snippet_hears_all_five_and_after_a_restart(folder: Path, plac
     served = Served(place, "--no-runner")
     seed = Seed(folder, served)
     seed.until("connect")
-    running = place.spawn("campaign", "start", "storm", "--quiet")
+    running = place.spawn("campaign", "start", "--yes", "storm", "--quiet")
     seed.until("progress")
     place.run("campaign", "pause", "storm")
     assert running.wait(timeout=60) == 4
@@ -91,7 +91,7 @@ def test_the_seeds_snippet_hears_all_five_and_after_a_restart(folder: Path, plac
     # What happens while the server is away is heard when it is back.
     port = int(served.url.rpartition(":")[2])
     assert served.end() == 0
-    place.run("campaign", "resume", "storm", "--quiet")
+    place.run("campaign", "resume", "--yes", "storm", "--quiet")
     _fail_one(place)
     served = Served(place, "--no-runner", port=port)
     heard = seed.until("failed")

@@ -268,10 +268,11 @@ def how_long(campaign: Campaign, account: Account | None = None) -> str:
     return text
 
 
-@app.verb("test", json=True, examples="wabcast campaign test spring --to +491713920001")
-def test(
+@app.verb("test", json=True, examples="wabcast campaign test spring --to +491713920001 --yes")
+def send_test(
     name: Name,
     to: Annotated[str, typer.Option(metavar="PHONE", help="Who gets it; need not be a contact.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> Exit:
     """Send one message of the campaign to one number; the campaign does not count it."""
     from wabcast import phones
@@ -286,6 +287,10 @@ def test(
     with output.open_store() as db:
         campaign = campaigns.get(db, name)
         account = accounts.get(db, campaign.account)
+        output.confirm(
+            f"Send one message of {campaign.name} to {number} from account {account.name}?",
+            yes=yes,
+        )
         body, verdict = run_loop(_send(db, campaign, account, number))
     told: dict[str, Any] = {"phone": number, "accepted": False, "message": body}
     match verdict:

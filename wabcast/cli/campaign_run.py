@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +11,7 @@ import typer
 from wabcast import stops
 from wabcast.cli import output
 from wabcast.cli.campaign_app import Names, app, show, summary
+from wabcast.cli.campaign_consent import ask
 from wabcast.errors import WORST_FIRST, Exit, UsageError, WabcastError
 
 if TYPE_CHECKING:
@@ -23,14 +23,15 @@ RAN = (Exit.DONE, Exit.SOME_FAILED, Exit.STOPPED)
 """The endings of a run; with any other nothing was sent, and the error has said why."""
 
 Parallel = Annotated[int, typer.Option(metavar="N", help="So many side by side at most.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask. Needed where there is no terminal.")]
 Trace = Annotated[bool, typer.Option("--trace", help="Write an event for every message.")]
 
 
 @app.verb(
     "start",
     json=True,
-    examples="wabcast campaign start spring\nwabcast campaign start spring summer --yes",
+    examples="wabcast campaign start spring\n"
+    "wabcast campaign start spring summer --yes      (without a terminal, as in a script)",
 )
 def start(
     names: Names,
@@ -39,7 +40,10 @@ def start(
     yes: Yes = False,
     trace: Trace = False,
 ) -> Exit:
-    """Send now, in the foreground. Also goes on with one whose process died."""
+    """Send now, in the foreground. Also goes on with one whose process died.
+
+    Says first to whom, from which account, what, how fast and until when, and asks.
+    """
     if dry_run:
         from wabcast.cli.campaign_check import report_readiness
 
@@ -49,7 +53,7 @@ def start(
 
 @app.verb("resume", json=True, examples="wabcast campaign resume spring")
 def resume(names: Names, parallel: Parallel = 5, yes: Yes = False, trace: Trace = False) -> Exit:
-    """Go on with a paused campaign, or with one whose process died."""
+    """Go on with a paused campaign, or with one whose process died. Says what, and asks."""
     return _go(names, "resume", parallel=parallel, yes=yes, trace=trace)
 
 
@@ -65,11 +69,11 @@ def _go(names: Sequence[str], verb: str, *, parallel: int, yes: bool, trace: boo
     chosen = list({campaign.number: campaign for campaign in chosen}.values())
     if parallel < 1:
         raise UsageError(f"--parallel must be 1 or more, not {parallel}")
+    ask(chosen, verb, yes=yes)
     if verb == "resume":
         chosen = [campaign for campaign in chosen if not _waits_again(campaign)]
         if not chosen:
             return Exit.DONE
-    _ask(chosen, verb, yes=yes)
     endings = carry([(campaign, verb) for campaign in chosen], parallel=parallel, trace=trace)
     return report(chosen, endings)
 
@@ -88,24 +92,6 @@ def _waits_again(campaign: Campaign) -> bool:
     if output.options().json:
         show(campaign)
     return True
-
-
-def _ask(chosen: Sequence[Campaign], verb: str, *, yes: bool) -> None:
-    """On a terminal: how many, from whom, how fast, until when. In a script: go ahead."""
-    from wabcast.campaign import LIFECYCLE, CampaignStatus
-
-    if yes or not (sys.stdin and sys.stdin.isatty() and sys.stderr and sys.stderr.isatty()):
-        return
-    from wabcast.cli.campaign_check import how_long
-
-    for campaign in chosen:
-        if campaign.status not in LIFECYCLE[verb][0] | {CampaignStatus.RUNNING}:
-            continue  # the refusal says why
-        output.confirm(
-            f"{campaign.name}: {campaign.pending:,} people, from account {campaign.account}, at "
-            f"{campaign.rate}, {how_long(campaign)}. Go?",
-            yes=False,
-        )
 
 
 def carry(

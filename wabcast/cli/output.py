@@ -221,11 +221,19 @@ def say(text: str) -> None:
         _stop_writing(sys.stderr)
 
 
+def attended() -> bool:
+    """Whether a person can be asked: they see stderr and answer on stdin."""
+    return bool(sys.stdin and sys.stdin.isatty() and sys.stderr and sys.stderr.isatty())
+
+
 def confirm(question: str, *, yes: bool) -> None:
-    """Return if the person agrees; otherwise raise Refused. `yes` is their `--yes`."""
+    """Return if the person agrees; otherwise raise Refused. `yes` is their `--yes`.
+
+    Whatever sends, or cannot be taken back, asks here. Neither `--quiet` nor `--json` is consent.
+    """
     if yes:
         return
-    if not (sys.stdin and sys.stdin.isatty() and sys.stderr and sys.stderr.isatty()):
+    if not attended():
         raise Refused(f"not confirmed: {question}", hint="add --yes to go ahead")
     sys.stderr.write(f"{safe(question)} [y/N] ")
     sys.stderr.flush()
