@@ -32,6 +32,7 @@ from starlette.routing import Route
 
 from benchmarks.measure import NUMBER
 from wabcast import receiver
+from wabcast.connection_limits import Limits
 
 STATUSES = ("sent", "delivered", "read")
 
@@ -178,7 +179,7 @@ async def bare() -> None:
     listening = receiver.listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     app = Starlette(routes=[Route("/webhooks/{account}", take, methods=["POST"])])
-    await receiver.Server(app, lambda: print(url, flush=True)).serve([listening])
+    await receiver.Server(app, lambda: print(url, flush=True), Limits()).serve([listening])
 
 
 def apply(path: str) -> None:

@@ -12,6 +12,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from wabcast.clock import SECOND, Clock
+from wabcast.connection_limits import BoundedProtocol, ConnectionLimiter, Limits
 from wabcast.errors import NotFound, Refused, UsageError, WabcastError
 from wabcast.store import accounts, database, inbox
 from wabcast.webhooks import BUSY, FORGED, OK, Webhooks, prune
@@ -258,12 +260,20 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class Server(uvicorn.Server):
-    """uvicorn without its own ideas of signals; says when it listens."""
+    """uvicorn within limits and without its own ideas of signals; says when it listens."""
 
-    def __init__(self, app: Starlette, ready: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        app: Starlette,
+        ready: Callable[[], None],
+        limits: Limits,
+        protocol: type[BoundedProtocol] = BoundedProtocol,
+    ) -> None:
+        self.limiter = ConnectionLimiter(limits)
         super().__init__(
             uvicorn.Config(
                 app,
+                http=partial(protocol, self.limiter),  # type: ignore[arg-type]  # makes one
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -272,7 +282,7 @@ class Server(uvicorn.Server):
                 server_header=False,
                 date_header=False,
                 backlog=BACKLOG,
-                timeout_keep_alive=60,
+                timeout_keep_alive=limits.idle_seconds,
                 timeout_graceful_shutdown=5,
             )
         )
@@ -287,6 +297,11 @@ class Server(uvicorn.Server):
         if self.started:
             self._ready()
 
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:  # of a tenth of a second each
+            self.limiter.sweep(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
+
 
 async def serve(
     app: Starlette,
@@ -296,6 +311,7 @@ async def serve(
     *,
     path: Path,
     clock: Clock,
+    limits: Limits,
     ready: Callable[[str], None],
     stop: asyncio.Event,
 ) -> None:
@@ -305,7 +321,7 @@ async def serve(
     """
     host, port = listening.getsockname()[:2]
     where = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    server = Server(app, lambda: ready(where))
+    server = Server(app, lambda: ready(where), limits)
     webhooks.start()
     try:
         async with upkeep(webhooks, path=path, clock=clock):

@@ -129,10 +129,10 @@ def test_what_is_refused_before_it_is_read_has_the_envelope_too(place: Field) ->
     with socket.create_connection((host, int(port))) as line:
         line.sendall(b"GET /api/v1/contacts?search=%b HTTP/1.1\r\n\r\n" % (b"x" * 70_000))
         head, _, body = line.makefile("rb").read().partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 400 ")
+    assert head.startswith(b"HTTP/1.1 431 ")
     assert b"content-type: application/json" in head
     told = json.loads(body)
-    assert (told["success"], told["data"]["status"]) == (False, 400)
+    assert (told["success"], told["data"]["status"]) == (False, 431)
     assert served.end() == 0
 
 

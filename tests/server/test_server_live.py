@@ -19,6 +19,7 @@ from pysqlite3.dbapi2 import Connection
 
 from wabcast import receiver
 from wabcast.clock import Clock, text
+from wabcast.connection_limits import Limits
 from wabcast.events import Event
 from wabcast.server import live, serving
 from wabcast.server.app import build
@@ -101,7 +102,9 @@ def opened(db: Connection, db_path: Path) -> Opened:
         url = serving.url_of(listening)
         stop, up = asyncio.Event(), asyncio.Event()
         served = asyncio.create_task(
-            serving.serve(app, listening, where=url, ready=lambda _url: up.set(), stop=stop)
+            serving.serve(
+                app, listening, where=url, limits=Limits(), ready=lambda _url: up.set(), stop=stop
+            )
         )
         await up.wait()
         place = Place(url, db)

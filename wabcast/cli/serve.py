@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
+    from wabcast.connection_limits import Limits
+
 app = Verbs()
 
 LOOK_EVERY = 1.0
@@ -77,6 +79,7 @@ def serve(
     _need_extra()
     from wabcast.cli.loop import run_loop
     from wabcast.clock import Clock
+    from wabcast.connection_limits import limits_for, raise_file_limit
     from wabcast.providers.http import is_loopback
     from wabcast.server.app import build
 
@@ -95,10 +98,11 @@ def serve(
         exposed=exposed,
         unsigned=unsigned,
     )
+    limits = limits_for(raise_file_limit())
     listening, where = _listen(host, port, uds)
     shift = Runner(path, trace=trace) if runner else None
     try:
-        run_loop(_work(built, listening, where, shift))
+        run_loop(_work(built, listening, where, limits, shift))
     finally:
         listening.close()
         if uds is not None:
@@ -127,7 +131,11 @@ class Runner(Shift):
 
 
 async def _work(
-    built: Starlette, listening: socket.socket, where: str, shift: Runner | None
+    built: Starlette,
+    listening: socket.socket,
+    where: str,
+    limits: Limits,
+    shift: Runner | None,
 ) -> None:
     from wabcast.server import serving
 
@@ -150,7 +158,9 @@ async def _work(
         if shift is not None:
             working = group.create_task(shift.work())
             working.add_done_callback(lambda _task: stop.set())
-        group.create_task(serving.serve(built, listening, where=where, ready=_ready, stop=stop))
+        group.create_task(
+            serving.serve(built, listening, where=where, limits=limits, ready=_ready, stop=stop)
+        )
 
 
 def _need_extra() -> None:

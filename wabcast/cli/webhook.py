@@ -63,6 +63,7 @@ def serve(
     """
     from wabcast import receiver, wiring
     from wabcast.clock import Clock
+    from wabcast.connection_limits import limits_for, raise_file_limit
     from wabcast.providers.http import is_loopback
     from wabcast.store import accounts
     from wabcast.times import duration
@@ -95,7 +96,15 @@ def serve(
         for name in stops.names():
             loop.add_signal_handler(getattr(signal, name), stop.set)
         await receiver.serve(
-            starlette, doors, webhooks, listening, path=path, clock=clock, ready=_ready, stop=stop
+            starlette,
+            doors,
+            webhooks,
+            listening,
+            path=path,
+            clock=clock,
+            limits=limits_for(raise_file_limit()),
+            ready=_ready,
+            stop=stop,
         )
 
     run_loop(until_told())

@@ -44,11 +44,13 @@ _FAILURES = {
     401: "No token, or one that is wrong, expired or revoked",
     403: "The token may not do this",
     404: "There is no such thing",
+    408: "The request took too long to come in",
     409: "Another process holds it, or the Idempotency-Key is still at work",
     413: "The body is too large",
     422: "The request is not as documented",
     429: "Too many wrong tokens from this address",
-    503: "The database cannot be used now",
+    431: "The headers and the address are larger than 64 KiB, or more than 128",
+    503: "The database cannot be used now, or too much comes in at once",
 }
 
 

@@ -14,11 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
-
 from wabcast import receiver
+from wabcast.connection_limits import BoundedProtocol, Limits
 from wabcast.errors import Refused, UsageError
 from wabcast.server.problems import failure
+from wabcast.server.websocket import bound_websockets
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -26,19 +26,11 @@ if TYPE_CHECKING:
     from wabcast.server.app import House
 
 
-class Enveloped(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # uvicorn picks it at run time
-    """A connection whose refusals below the app have the envelope of all others.
+class Enveloped(BoundedProtocol):
+    """A connection whose refusals below the app have the envelope of all others."""
 
-    An address of more than 64 KiB is one, and what is not HTTP.
-    """
-
-    def send_400_response(self, msg: str) -> None:
-        body = bytes(failure(400, msg.rstrip(".").lower()).body)
-        self.transport.write(
-            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
-            b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(body), body)
-        )
-        self.transport.close()
+    def refusal(self, status: int, detail: str) -> tuple[str, bytes]:
+        return "application/json", bytes(failure(status, detail).body)
 
 
 async def serve(
@@ -46,15 +38,15 @@ async def serve(
     listening: socket.socket,
     *,
     where: str,
+    limits: Limits,
     ready: Callable[[str], None],
     stop: asyncio.Event,
 ) -> None:
     """Serve `app` until `stop` is set, then answer what was asked. `ready` is told `where`."""
     house: House = app.state.house
-    server = receiver.Server(app, lambda: ready(where))
+    server = receiver.Server(app, lambda: ready(where), limits, Enveloped)
     server.config.lifespan = "on"
-    server.config.ws = "auto"
-    server.config.http = Enveloped
+    bound_websockets(server)
     serving = asyncio.create_task(server.serve([listening]))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
