@@ -361,3 +361,21 @@ def test_without_a_terminal_progress_is_a_line_every_ten_seconds(
 )
 def test_a_span_is_told_in_its_two_largest_units(seconds: float, said: str) -> None:
     assert bar.span(seconds) == said
+
+
+@pytest.mark.parametrize("files", [5, 12, 30])
+@pytest.mark.parametrize("command", ["run", "run --watch", "doctor", "campaign start spring --yes"])
+def test_too_few_files_is_said_and_is_no_bug(
+    db: Connection, cli_env: dict[str, str], command: str, files: int
+) -> None:
+    asked = f"ulimit -n {files}; exec timeout -s INT 20 {WABCAST} {command}"
+    done = subprocess.run(
+        ["bash", "-c", asked], env=cli_env, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode in (0, 1, 10, 12), said
+    assert "a bug" not in said
+    assert "Traceback" not in said
+    assert "never awaited" not in said
+    if command.startswith("run"):
+        assert "ulimit -n" in said

@@ -22,6 +22,8 @@ _STORE = (
     "SQLITE_CANTOPEN",
     "SQLITE_PERM",
 )
+MORE_FILES = "raise its limit, as with: ulimit -n 1024"
+
 _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 
 
@@ -41,13 +43,16 @@ def from_machine(exc: Exception) -> WabcastError:
         exc = exc.exceptions[0]
     if isinstance(exc, WabcastError):
         return exc
+    if _too_many_files(exc):
+        return _because(exc, WabcastError("this process may open no more files", hint=MORE_FILES))
     name = str(getattr(exc, "sqlite_errorname", ""))
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return _because(
             exc,
             WabcastError(
                 f"the database is damaged: {exc}",
-                hint="`wabcast db check` looks at it; a backup by `wabcast db backup` replaces it",
+                hint="`wabcast db check` looks at it; `wabcast db restore` puts a backup in its "
+                "place, and keeps this file beside it",
             ),
         )
     if name.startswith(_STORE):
@@ -76,6 +81,15 @@ def _from_system(exc: OSError) -> WabcastError:
     if isinstance(exc, FileNotFoundError):
         return NotFound(f"no such file: {exc.filename}", hint="check the spelling of the path")
     return WabcastError(what, hint="run it again with --verbose to see where")
+
+
+def _too_many_files(exc: BaseException | None) -> bool:
+    """Also where cleaning up after it failed as well."""
+    while exc is not None:
+        if isinstance(exc, OSError) and exc.errno in (errno.EMFILE, errno.ENFILE):
+            return True
+        exc = exc.__cause__ or exc.__context__
+    return False
 
 
 def _because(cause: Exception, error: WabcastError) -> WabcastError:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import resource
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from wabcast import stops
 from wabcast.cli import output
+from wabcast.cli.failures import MORE_FILES
 from wabcast.errors import Exit, WabcastError
 
 if TYPE_CHECKING:
@@ -25,9 +27,20 @@ T = TypeVar("T")
 # and finds none: it was a fifteenth of what a message cost.
 GARBAGE = (20_000, 20, 20)
 
+FILES = 4096
+"""Open files that a command may want: a connection for each message on the wire, and some."""
+
+FEWEST_FILES = 64
+"""An event loop, the database's connections, the modules that are yet to be read."""
+
 
 def run_loop(work: Coroutine[Any, Any, T], *, sends: bool = False) -> T:
     """Run to the end, on uvloop where there is one. What `sends` is stopped by an interrupt too."""
+    try:
+        _allow_files()
+    except BaseException:
+        work.close()
+        raise
     gc.set_threshold(*GARBAGE)
     factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
     with suppress(ImportError):  # not on every system
@@ -39,6 +52,20 @@ def run_loop(work: Coroutine[Any, Any, T], *, sends: bool = False) -> T:
             return runner.run(work)
     finally:
         stops.hear_again(interrupts=sends)
+
+
+def _allow_files() -> None:
+    """As many files as the system lets this process have; refused where that is too few."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    if soft != resource.RLIM_INFINITY and soft < FEWEST_FILES:
+        raise WabcastError(
+            f"this process may open only {soft} files, and needs {FEWEST_FILES} or more",
+            hint=MORE_FILES,
+        )
 
 
 def leave_at_once(session: Session | None) -> NoReturn:

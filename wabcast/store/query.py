@@ -33,6 +33,9 @@ _PRAGMAS = frozenset(
     }
 )
 
+STEPS = 100_000
+"""Of SQLite's virtual machine: a few milliseconds."""
+
 
 class Answer:
     """Columns, and the rows as they are read."""
@@ -40,7 +43,10 @@ class Answer:
     def __init__(self, path: Path, question: str) -> None:
         """Ask the database at `path`. UsageError for bad SQL, Refused for more than reading."""
         self._db = connect_read_only(path)
+        self._db.text_factory = _readable
         self._db.set_authorizer(_allow)
+        # A question without an end can be interrupted: Python hears its signals between two steps.
+        self._db.set_progress_handler(_go_on, STEPS)
         try:
             self._cursor = self._db.execute(question)
         except (sqlite.Error, sqlite.Warning, ValueError) as exc:
@@ -56,7 +62,7 @@ class Answer:
         try:
             for row in self._cursor:
                 yield [_plain(value) for value in row]
-        except sqlite.OperationalError as exc:
+        except sqlite.Error as exc:
             raise _told(exc) from exc
         finally:
             self._db.close()
@@ -77,13 +83,16 @@ def _allow(
     return int(sqlite.SQLITE_DENY)
 
 
-def _told(exc: Exception) -> Exception:
+def _told(exc: Exception) -> BaseException:
     name = str(getattr(exc, "sqlite_errorname", ""))
+    if name == "SQLITE_INTERRUPT":
+        return KeyboardInterrupt()
     if name.startswith(("SQLITE_AUTH", "SQLITE_READONLY")) or "not authorized" in str(exc):
         return Refused(
             f"`db sql` only reads: {exc}", hint="the other commands of wabcast change things"
         )
-    if name in ("SQLITE_ERROR", "") or isinstance(exc, sqlite.ProgrammingError | sqlite.Warning):
+    wrong = sqlite.ProgrammingError | sqlite.DataError | sqlite.Warning
+    if name in ("SQLITE_ERROR", "") or isinstance(exc, wrong):
         return UsageError(
             f"the SQL is wrong: {exc}",
             hint='one statement, as in wabcast db sql "select name, status from campaigns"',
@@ -97,3 +106,12 @@ def _plain(value: object) -> object:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def _readable(text: bytes) -> str:
+    """A text that is not UTF-8 is shown as far as it is."""
+    return text.decode(errors="replace")
+
+
+def _go_on() -> int:
+    return 0
