@@ -83,7 +83,12 @@ def examine(path: Path) -> Iterator[Finding]:
         return
     from wabcast.store.database import connect_read_only
 
-    with closing(connect_read_only(path)) as db:
+    try:
+        opened = connect_read_only(path)
+    except WabcastError as exc:
+        yield Finding("pages", Level.FAIL, exc.message, exc.hint)
+        return
+    with closing(opened) as db:
         sound = list(_guarded("pages", partial(_pages, db)))
         yield from sound
         if any(finding.level is Level.FAIL for finding in sound):
@@ -188,11 +193,11 @@ def _disk(path: Path) -> Iterator[Finding]:
 
 def _pages(db: Connection) -> Iterator[Finding]:
     from wabcast.store.database import SCHEMA
-    from wabcast.store.soundness import quick_findings
+    from wabcast.store.soundness import PUT_BACK, quick_findings
 
     found = quick_findings(db)
     for finding in found:
-        yield Finding("pages", Level.FAIL, finding, "put back a backup by `wabcast db backup`")
+        yield Finding("pages", Level.FAIL, finding, PUT_BACK)
     if found:
         return
     mode = db.execute("pragma journal_mode").fetchone()[0]

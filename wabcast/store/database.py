@@ -67,10 +67,37 @@ def connect_read_only(path: Path) -> Connection:
     """A second pair of eyes on an existing file: can look, cannot touch."""
     if not path.exists():
         raise NotFound(f"no database at {path}", hint="`wabcast db path` says where it is")
-    db = sqlite.connect(f"file:{_quoted(path)}?mode=ro", uri=True, isolation_level=None)
+    db = _look(path, "mode=ro")
+    try:
+        db.execute("select 1 from sqlite_schema limit 1").fetchall()
+    except OperationalError as exc:
+        db.close()
+        if not _lacks_room(exc):
+            raise
+        log = path.with_name(path.name + "-wal")
+        if log.exists() and log.stat().st_size:
+            raise StoreError(
+                f"cannot look at {path} here: its last changes are in {log.name}, and its folder "
+                "is read-only",
+                hint="copy both files to a folder that can be written, and look there: --db COPY",
+            ) from exc
+        return _look(path, "immutable=1")
+    except DatabaseError:
+        pass  # damaged: whoever looks says how
+    return db
+
+
+def _look(path: Path, how: str) -> Connection:
+    db = sqlite.connect(f"file:{_quoted(path)}?{how}", uri=True, isolation_level=None)
     db.row_factory = sqlite.Row
     db.execute(f"pragma busy_timeout = {int(BUSY_SECONDS * 1000)}")
     return db
+
+
+def _lacks_room(exc: BaseException) -> bool:
+    """A folder, or a medium, that cannot be written has no room for SQLite's shared memory."""
+    name = str(getattr(exc, "sqlite_errorname", ""))
+    return name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")) and _may_open_files()
 
 
 @contextmanager
@@ -121,9 +148,19 @@ def advice(exc: BaseException) -> str:
         what = "free some space on its disk"
     elif "locked" in told or "busy" in told:
         what = "end the process that holds it"
+    elif "unable to open" in told and not _may_open_files():
+        what = "let this process open more files, as with: ulimit -n 1024"
     else:
         what = "free some space on its disk, or see what `wabcast doctor` finds"
     return f"{what}; then run the same command again: it goes on where it stopped"
+
+
+def _may_open_files() -> bool:
+    try:
+        with open(os.devnull, "rb"):
+            return True
+    except OSError:
+        return False
 
 
 def backup(db: Connection, target: Path, tell: Tell = lambda _done, _total: None) -> None:
@@ -179,7 +216,7 @@ def _open(path: Path, busy_seconds: float) -> Connection:
             raise
         raise StoreError(
             f"cannot use the database {path}: {exc}",
-            hint="`wabcast db check` looks at it; a backup made by `db backup` can replace it",
+            hint=advice(exc),
         ) from exc
     return db
 

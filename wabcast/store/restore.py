@@ -94,9 +94,9 @@ def take(source: Path, part: Path, tell: Tell) -> None:
                 f"{source} was written by a newer wabcast", hint="upgrade wabcast; " + UNCHANGED
             )
         with closing(database.connect(part)) as db:  # an older schema is migrated
-            from wabcast.store.soundness import findings
+            from wabcast.store.soundness import examine
 
-            found = findings(db)
+            found = examine(db).findings
     except database.DatabaseError as exc:
         raise Refused(f"{source} is damaged: {exc}", hint=UNCHANGED) from exc
     finally:
@@ -107,22 +107,8 @@ def take(source: Path, part: Path, tell: Tell) -> None:
 
 
 def _copy(source: Path, part: Path, tell: Tell) -> None:
-    with closing(database.connect_read_only(source)) as theirs:
-        try:
-            theirs.execute("select 1 from sqlite_schema limit 1").fetchall()
-        except database.OperationalError:
-            # On a medium that cannot be written SQLite has no room for its shared memory.
-            theirs.close()
-            _copy_unchanging(source, part, tell)
-            return
-        with closing(sqlite.connect(str(part), isolation_level=None)) as ours:
-            database.copy_pages(theirs, ours, tell)
-
-
-def _copy_unchanging(source: Path, part: Path, tell: Tell) -> None:
-    where = f"{source.absolute().as_uri()}?immutable=1"
     with (
-        closing(sqlite.connect(where, uri=True, isolation_level=None)) as theirs,
+        closing(database.connect_read_only(source)) as theirs,
         closing(sqlite.connect(str(part), isolation_level=None)) as ours,
     ):
         database.copy_pages(theirs, ours, tell)

@@ -6,14 +6,18 @@ those that wait for somebody are told.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pysqlite3 import dbapi2 as sqlite
 
-from wabcast.store.database import SCHEMA, DatabaseError
+from wabcast.store.database import SCHEMA, DatabaseError, OperationalError, is_damaged
 
 if TYPE_CHECKING:
     from wabcast.store.database import Connection
+
+PUT_BACK = "`wabcast db restore BACKUP` puts a backup in its place, and keeps this file beside it"
+"""What to do about a damaged file: whatever it still holds is not lost by it."""
 
 FULL = "pragma integrity_check(20)"
 QUICK = "pragma quick_check(5)"
@@ -29,12 +33,33 @@ VACUUM = "vacuum"
 EMPTY_LOG = "pragma wal_checkpoint(truncate)"
 
 
-def findings(db: Connection) -> list[str]:
-    """Everything wrong with the file, a sentence each; empty if it is sound."""
+@dataclass(frozen=True, slots=True)
+class Soundness:
+    """What is wrong with the file, a sentence each: `damage` of its pages, `faults` of references
+    and schema, whose rows are whole; `own` is what a person added, and is no fault."""
+
+    damage: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    own: list[str] = field(default_factory=list)
+
+    @property
+    def findings(self) -> list[str]:
+        return [*self.damage, *self.faults]
+
+
+def examine(db: Connection) -> Soundness:
+    """Read the whole file. Raises OperationalError where it cannot be read for now."""
     try:
-        return [*_pages(db, FULL), *_orphans(db), *_schema(db)]
+        if damage := _pages(db, FULL):
+            return Soundness(damage)
+        faults, own = _schema(db)
+        return Soundness([], [*_orphans(db), *faults], own)
+    except OperationalError as exc:
+        if not is_damaged(exc):
+            raise
+        return Soundness([f"the file cannot be read: {exc}"])
     except DatabaseError as exc:
-        return [f"the file cannot be read: {exc}"]
+        return Soundness([f"the file cannot be read: {exc}"])
 
 
 def quick_findings(db: Connection) -> list[str]:
@@ -42,6 +67,8 @@ def quick_findings(db: Connection) -> list[str]:
     try:
         return _pages(db, QUICK)
     except DatabaseError as exc:
+        if isinstance(exc, OperationalError) and not is_damaged(exc):
+            raise
         return [f"the file cannot be read: {exc}"]
 
 
@@ -67,26 +94,28 @@ def _pages(db: Connection, pragma: str) -> list[str]:
 
 
 def _orphans(db: Connection) -> list[str]:
-    return [
-        f"{row['count']} rows of {row['table']} refer to what is not there"
-        for row in db.execute(ORPHANS)
-    ]
+    try:
+        rows = db.execute(ORPHANS).fetchall()
+    except OperationalError as exc:
+        if "foreign key mismatch" not in str(exc):
+            raise
+        return [f"references cannot be checked: {exc}"]
+    return [f"{row['count']} rows of {row['table']} refer to what is not there" for row in rows]
 
 
-def _schema(db: Connection) -> list[str]:
+def _schema(db: Connection) -> tuple[list[str], list[str]]:
+    """What is not as this wabcast writes it, and what it never wrote."""
     version = db.execute("pragma user_version").fetchone()[0]
     if version != SCHEMA:
-        return [f"the schema is version {version}, this wabcast writes {SCHEMA}"]
+        return [f"the schema is version {version}, this wabcast writes {SCHEMA}"], []
     here, wanted = _objects(db), _fresh()
-    return [
-        *(f"{name} is missing" for name in sorted(wanted.keys() - here.keys())),
-        *(f"{name} is not ours" for name in sorted(here.keys() - wanted.keys())),
-        *(
-            f"{name} differs from what this wabcast writes"
-            for name in sorted(wanted.keys() & here.keys())
-            if wanted[name] != here[name]
-        ),
+    faults = [f"{name} is missing" for name in sorted(wanted.keys() - here.keys())]
+    faults += [
+        f"{name} differs from what this wabcast writes"
+        for name in sorted(wanted.keys() & here.keys())
+        if wanted[name] != here[name]
     ]
+    return faults, [f"{name} is not ours" for name in sorted(here.keys() - wanted.keys())]
 
 
 def _fresh() -> dict[str, str]:
