@@ -31,7 +31,7 @@ from wabcast.delivery import (
     Unsayable,
     Verdict,
 )
-from wabcast.engine import Run
+from wabcast.engine import PAGE, Run
 from wabcast.errors import Exit, StoreError
 from wabcast.gate import AccountGate, Gate
 from wabcast.ledger import SqliteLedger
@@ -73,6 +73,7 @@ class World:
         self.requests: list[tuple[int, Message, Verdict]] = []
         self._asked = Counter[str]()
         self._gate: AccountGate | None = None
+        self.ledgers: list[SqliteLedger] = []
 
     async def send(self, message: Message) -> Verdict:
         self._asked[message.to] += 1
@@ -112,6 +113,7 @@ class World:
             self.path,
             self.clock,
         )
+        self.ledgers.append(store)
         gate = Gate(
             Rate.parse(rate),
             self.gate(),
@@ -133,8 +135,12 @@ class World:
 
     def carry(self, campaign: Campaign, **options: Any) -> Ending:
         async def carried() -> Ending:
-            async with asyncio.timeout(7 * 86_400):
-                return await self.run(campaign, **options).carry()
+            run = self.run(campaign, **options)
+            try:
+                async with asyncio.timeout(7 * 86_400):
+                    return await run.carry()
+            finally:
+                await self.ledgers.pop().aclose()
 
         return travel(carried())
 
@@ -509,7 +515,66 @@ def test_what_cannot_be_said_is_told_and_not_sent(world: World) -> None:
     world.sound(campaign)
 
 
+def test_a_cancellation_of_somebody_elses_is_not_swallowed(world: World) -> None:
+    """Those who wait for their turn or for work end with the run, whatever else is asked."""
+    campaign = world.campaign(20)
+
+    async def cancelled(moment: float, *, stopped: bool) -> None:
+        run = world.run(campaign, rate="1/m")
+        carrying = asyncio.create_task(run.carry())
+        await asyncio.sleep(moment)
+        if stopped:
+            run.stop("enough")  # the run gives up these waits itself, at the same moment
+        carrying.cancel()
+        async with asyncio.timeout(60):
+            await asyncio.wait([carrying])
+        assert carrying.cancelled()
+
+    for moment in (0.0, 0.01, 1.0):
+        for stopped in (False, True):
+            travel(cancelled(moment, stopped=stopped))
+
+
 # -- the file says no
+
+
+def test_a_page_that_cannot_be_read_lets_the_wire_end_well(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One I/O error of the feed is no reason to put ten answered requests in doubt."""
+    campaign = world.campaign(2 * PAGE + 50)
+    world.latency = 5.0
+    broken = database.OperationalError("disk I/O error")
+    read = ledger.due
+
+    def due(db: Connection, number: int, **wanted: Any) -> list[Due]:
+        if len(world.requests) > 60:
+            raise broken
+        return read(db, number, **wanted)
+
+    monkeypatch.setattr(ledger, "due", due)
+    with pytest.raises(database.OperationalError) as raised:
+        world.carry(campaign, concurrency=60)
+    assert raised.value is broken
+    assert 60 < len(world.requests) <= 2 * PAGE
+    assert world.statuses(campaign)["sent"] == len(world.requests)
+    assert world.make.look(campaign).queued == 0
+
+
+def test_a_bug_in_one_message_lets_the_wire_end_well(world: World) -> None:
+    campaign = world.campaign(40)
+    world.latency = 5.0
+    unlucky = sorted(world.rows(campaign))[20]
+
+    def say(due: Due) -> Mapping[str, Any]:
+        if due.phone == unlucky:
+            raise ZeroDivisionError
+        return CONTENT
+
+    with pytest.raises(ZeroDivisionError):
+        world.carry(campaign, say=say)
+    assert len(world.requests) == 20
+    assert world.statuses(campaign) == {"sent": 20, "pending": 20}
 
 
 def test_a_full_disk_lets_nothing_leave_and_nothing_hang(world: World) -> None:

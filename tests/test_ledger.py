@@ -45,7 +45,7 @@ async def ledger(
 ) -> AsyncIterator[SqliteLedger]:
     ledger = SqliteLedger(campaign, RUN, recorder, db_path, clock, trace=True)
     yield ledger
-    ledger.close()
+    await ledger.aclose()
 
 
 async def send(ledger: SqliteLedger, message: Due, verdict: Verdict) -> None:
@@ -130,13 +130,13 @@ async def test_a_hundred_that_a_take_over_completes_is_told_by_the_next_run(
         await send(first, message, Accepted(f"wamid.{message.id}"))
     for message in page[98:103]:
         await first.intend(message, "{}", 1, None)
-    first.close()
+    await first.aclose()
     take_over(db, campaign.number, "next")
     db.execute("update campaigns set run_id = 'next'")
     following = SqliteLedger(make.look(campaign), "next", recorder, db_path, clock)
     for message in await following.due(START, 110):
         await send(following, message, Accepted(f"wamid.{message.id}"))
-    following.close()
+    await following.aclose()
     assert [data["processedCount"] for data in events(db, "campaign:progress")] == [100]
 
 

@@ -19,6 +19,9 @@ from wabcast.store.database import immediate
 T = TypeVar("T")
 One = TypeVar("One")
 
+PATIENCE = 60.0
+"""Seconds that a thread may be at work before somebody should look."""
+
 NOW = 1_800_000_000 * SECOND
 
 
@@ -27,14 +30,18 @@ class Stuck(AssertionError):
 
 
 class _Jumps(selectors.DefaultSelector):
-    """Sleeps by moving the time."""
+    """Sleeps by moving the time. It stands still while a thread is at work."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 1000.0
+        self.threads = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        found = super().select(0)
+        working = self.threads and timeout != 0
+        found = super().select(PATIENCE if working else 0)
+        if working and not found:
+            raise Stuck("a thread does not come back")
         if timeout is None and not found:
             raise Stuck("nothing is due, and somebody still waits")
         # A turn of the loop takes time, or who waits for a hair's breadth spins for ever.
@@ -50,12 +57,16 @@ class Leaping(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self.jumps.now
 
-    def run_in_executor(  # type: ignore[override]  # a thread would not know this time
-        self, _executor: object, func: Callable[..., T], *args: Any
+    def run_in_executor(  # type: ignore[override]  # of its executors, threads are what we have
+        self, executor: Any, func: Callable[..., T], *args: Any
     ) -> asyncio.Future[T]:
-        future: asyncio.Future[T] = self.create_future()
-        future.set_result(func(*args))
-        return future
+        self.jumps.threads += 1
+        answer = super().run_in_executor(executor, func, *args)
+        answer.add_done_callback(self._came_back)
+        return answer
+
+    def _came_back(self, _answer: object) -> None:
+        self.jumps.threads -= 1
 
 
 def travel(journey: Coroutine[Any, Any, T]) -> T:

@@ -73,6 +73,7 @@ class Run:
         self._breaker = breaker or Breaker()
         self._queue: asyncio.Queue[Due | None] = asyncio.Queue(PAGE)
         self._waiting: set[asyncio.Task[None]] = set()
+        self._given_up: set[asyncio.Task[None]] = set()
         self._out = 0
         self._moved = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -97,7 +98,10 @@ class Run:
             for task in beside:
                 task.cancel()
             await asyncio.wait(beside)
-        await self._ledger.hold(None)  # behind the last outcomes: they are on disk too
+        try:
+            await self._ledger.hold(None)  # behind the last outcomes: they are on disk too
+        except StoreError as exc:
+            self._break_off(exc)
         if self._broken is not None:
             raise self._broken
         return await self._end()
@@ -122,7 +126,14 @@ class Run:
     # -- what is due
 
     async def _feed(self) -> None:
-        """Hand out what is due, a page ahead, until nothing is owed any more."""
+        """Hand out what is due; where it cannot be read, what is on the wire still ends well."""
+        try:
+            await self._hand_out()
+        except Exception as exc:  # noqa: BLE001  # the run raises it when the wire is empty
+            self._break_off(exc)
+
+    async def _hand_out(self) -> None:
+        """A page ahead, until nothing is owed any more."""
         start = ("", 0)
         after = start
         while not self._stopping.is_set():
@@ -228,7 +239,7 @@ class Run:
             recording: Recording | None = None
             try:
                 recording = await self._carry(message)
-            except StoreError as exc:
+            except Exception as exc:  # noqa: BLE001  # the run raises it when the wire is empty
                 self._break_off(exc)
             finally:
                 if recording is None:
@@ -359,9 +370,11 @@ class Run:
         try:
             return await waiting
         except asyncio.CancelledError:
-            if not self._stopping.is_set():
+            if task not in self._given_up:
                 raise
-            task.uncancel()
+            self._given_up.discard(task)
+            if task.uncancel():
+                raise  # somebody else cancelled it too
             return None
         finally:
             self._waiting.discard(task)
@@ -369,10 +382,11 @@ class Run:
     async def _give_up_waits(self) -> None:
         await self._stopping.wait()
         for task in list(self._waiting):
+            self._given_up.add(task)
             task.cancel()
 
     def _break_off(self, exc: BaseException) -> None:
-        """The file cannot be written: nothing more leaves, what is out is let finish."""
+        """The file cannot be used, or there is a bug: nothing more leaves, what is out ends."""
         self._broken = self._broken or exc
         self._stopping.set()
 

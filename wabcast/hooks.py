@@ -11,7 +11,6 @@ import hashlib
 import hmac
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,6 +29,7 @@ from wabcast.providers.http import HttpFault
 from wabcast.providers.outward import Line, Resolve, Target, addresses, look_up
 from wabcast.store import database, events
 from wabcast.store import hooks as store
+from wabcast.store.connection_thread import ConnectionThread
 
 if TYPE_CHECKING:
     from wabcast.store.database import Connection
@@ -134,24 +134,15 @@ class Courier:
         self._stop = stop
         self._say = say
         self._resolve = resolve
-        self._path = path
         # Off the event loop: a commit waits for the disk, and for whoever else writes.
-        self._thread = ThreadPoolExecutor(1, "hooks")
-        self._db: Connection | None = None
+        self._thread = ConnectionThread(path, "hooks")
         self._seen: dict[str, int] = {}
 
     async def __aenter__(self) -> Courier:
-        loop = asyncio.get_running_loop()
-        try:
-            self._db = await loop.run_in_executor(self._thread, database.connect, self._path)
-        except BaseException:
-            self._thread.shutdown(wait=False)
-            raise
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
-        await self._ask(lambda db: db.close())
-        self._thread.shutdown()
+        await self._thread.aclose()
 
     async def once(self) -> Outcome:
         """Tell each hook what it has not heard yet; one that does not answer is left behind."""
@@ -264,9 +255,7 @@ class Courier:
             self._say(f"hook {hook.id} answers again")
 
     async def _ask(self, work: Callable[[Connection], _T]) -> _T:
-        assert self._db is not None  # noqa: S101  # entered before it is used
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, work, self._db)
+        return await self._thread.ask(work)
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ database, must pass the same contract tests. Whatever it is told is on disk when
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,6 +21,7 @@ from wabcast.events import Event
 from wabcast.failpoints import failpoint
 from wabcast.recorder import Recorder
 from wabcast.store import campaigns, database, events, ledger, marks, trials
+from wabcast.store.connection_thread import ConnectionThread
 from wabcast.store.ledger import Due
 from wabcast.store.marks import Intended, Intent, Outcome, Told
 from wabcast.store.progress import Progress
@@ -121,29 +123,27 @@ class SqliteLedger:
         self._recorder = recorder
         self._clock = clock
         self._trace = trace
-        self._reader: Connection = database.connect(path)
-        self._reading = asyncio.Lock()
+        self._reader = ConnectionThread(path, "wabcast-reader")
         self._path = path
         self._noted = 0
         self._seen = Seen()
-        self._progress = Progress(self._reader, campaign)
+        with closing(database.connect(path)) as db:
+            self._progress = Progress(db, campaign)
 
-    def close(self) -> None:
-        self._reader.close()
+    async def aclose(self) -> None:
+        """Close the connection that is read from, after what is being read."""
+        await self._reader.aclose()
 
     async def due(self, after: tuple[str, int], limit: int) -> list[Due]:
-        now = text(self._clock.micros())
-        number, reader = self.campaign.number, self._reader
-        async with self._reading:
-            page = await asyncio.to_thread(
-                ledger.due, reader, number, now=now, after=after, limit=limit
-            )
+        number, now = self.campaign.number, text(self._clock.micros())
+        page = await self._reader.ask(
+            lambda db: ledger.due(db, number, now=now, after=after, limit=limit)
+        )
         failpoint("after-due")
         return page
 
     async def next_due(self) -> str | None:
-        async with self._reading:
-            return ledger.next_due(self._reader, self.campaign.number)
+        return await self._reader.ask(lambda db: ledger.next_due(db, self.campaign.number))
 
     def intend(
         self, message: Due, content: str, slot: int, cap: Cap | None
@@ -217,8 +217,8 @@ class SqliteLedger:
         )
 
     async def control(self) -> Control:
-        async with self._reading:
-            row = self._reader.execute(CONTROL, {"number": self.campaign.number}).fetchone()
+        wanted = {"number": self.campaign.number}
+        row = await self._reader.ask(lambda db: db.execute(CONTROL, wanted).fetchone())
         if row is None:
             return Control(CampaignStatus.CANCELLED, False, "deleted", 0, 0, None)  # noqa: FBT003
         mine = row["run_id"] == self.run
@@ -235,8 +235,7 @@ class SqliteLedger:
         )
 
     async def tried(self) -> Tried:
-        async with self._reading:
-            return trials.tried(self._reader, self.campaign.number)
+        return await self._reader.ask(lambda db: trials.tried(db, self.campaign.number))
 
     async def begin_hold(self) -> None:
         number, run, at = self.campaign.number, self.run, text(self._clock.micros())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -176,9 +176,9 @@ class Session:
     ) -> None:
         if lost := await content.unreachable(loaded, provider):
             raise BadContent("; ".join(lost), hint="nothing was sent; mend the link and try again")
-        # In a thread: other campaigns of this process go on meanwhile.
+        # In a thread, with its own connection: other campaigns of this process go on meanwhile.
         problems = await asyncio.to_thread(
-            readiness.unsayable, db, campaign, content.renderer(loaded)
+            _unsayable, self.path, campaign, content.renderer(loaded)
         )
         if problems.refuses(campaign.missing):
             raise problems.refusal(campaign.name)
@@ -302,7 +302,7 @@ class Session:
             await self._give_up(campaign, run_id, f"{type(exc).__name__}: {exc}")
             raise
         finally:
-            store.close()
+            await store.aclose()
             del self.runs[campaign.number]
             with suppress(StoreError):  # whoever comes next sees that the lock is free
                 await recorder.write(lambda db: campaigns.let_go(db, campaign.number, run_id))
@@ -353,6 +353,11 @@ class Session:
             if webhooks is not None:
                 self._webhooks.append(webhooks)
         return provider
+
+
+def _unsayable(path: Path, campaign: Campaign, say: SayTo) -> readiness.Problems:
+    with closing(database.connect(path)) as db:
+        return readiness.unsayable(db, campaign, say)
 
 
 async def carry_all(

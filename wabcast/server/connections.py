@@ -20,7 +20,12 @@ KEPT = 16
 
 
 class Connections:
-    """`with connections.one() as db:` in whatever thread. What was left open is rolled back."""
+    """`with connections.one() as db:` in whatever thread. What was left open is rolled back.
+
+    Invariant: a connection is one thread's at a time. Where whoever waited for a thread was
+    cancelled, the thread may still be at work: its connection comes back to nobody, and is
+    closed when the thread drops it.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -32,16 +37,22 @@ class Connections:
         try:
             db = self._free.pop()
         except IndexError:
-            db = database.connect(self._path, busy_seconds=BUSY_SECONDS)
+            db = database.connect(self._path, busy_seconds=BUSY_SECONDS, any_thread=True)
         try:
             yield db
-        finally:
-            if db.in_transaction:
-                db.execute("rollback")
-            if self._closed or len(self._free) >= KEPT:
-                db.close()
-            else:
-                self._free.append(db)
+        except Exception:
+            self._take_back(db)
+            raise
+        else:  # not after a cancellation, which is no Exception
+            self._take_back(db)
+
+    def _take_back(self, db: Connection) -> None:
+        if db.in_transaction:
+            db.execute("rollback")
+        if self._closed or len(self._free) >= KEPT:
+            db.close()
+        else:
+            self._free.append(db)
 
     def close(self) -> None:
         self._closed = True

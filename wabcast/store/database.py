@@ -40,16 +40,20 @@ OperationalError = sqlite.OperationalError
 IntegrityError = sqlite.IntegrityError
 
 
-def connect(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> Connection:
+def connect(
+    path: Path, *, busy_seconds: float = BUSY_SECONDS, any_thread: bool = False
+) -> Connection:
     """Open or create the database at `path`, at the schema this code knows.
 
     A new file is 0600 from birth; an old one is backed up, then migrated. Refuses a network
-    file system and a newer schema; raises StoreError where the file cannot be used.
+    file system and a newer schema; raises StoreError where the file cannot be used. The
+    connection is of the thread that opened it; with `any_thread` the caller answers for it
+    that no two threads have it at once.
     """
     _refuse_network(path)
     try:
         _give_birth(path)
-        db = _open(path, busy_seconds)
+        db = _open(path, busy_seconds, any_thread=any_thread)
     except OSError as exc:
         raise StoreError(
             f"cannot open the database {path}: {exc.strerror or exc}",
@@ -199,10 +203,13 @@ def copy_pages(source: Connection, target: Connection, tell: Tell) -> None:
         source.execute("rollback")
 
 
-def _open(path: Path, busy_seconds: float) -> Connection:
+def _open(path: Path, busy_seconds: float, *, any_thread: bool) -> Connection:
     try:
         db = sqlite.connect(
-            str(path), timeout=busy_seconds, isolation_level=None, check_same_thread=False
+            str(path),
+            timeout=busy_seconds,
+            isolation_level=None,
+            check_same_thread=not any_thread,
         )
         db.row_factory = sqlite.Row
         db.execute("pragma foreign_keys = on")
