@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wabcast import template
+from wabcast.clock import thread_seconds
 from wabcast.errors import BadContent
+from wabcast.render_budget import LIMITS
 from wabcast.template import Missing, MissingNames
 
 ANA = {"firstName": "Ana", "company": "ACME", "balance": 0, "price": "12.5", "empty": "  "}
@@ -70,21 +72,25 @@ def test_a_contact_called_like_a_template_is_greeted_so() -> None:
 
 @given(st.text(min_size=1).filter(lambda s: not s.isspace()))
 def test_whatever_a_contact_is_called_is_said_as_it_is(name: str) -> None:
-    assert say("<{{ n }}>", {"n": name}) == f"<{name}>"
     two = template.compile({"a": "{{ n }}", "b": ["{{ n }}.", "n"]}, trusted=False)
     plain = name.replace("\x00", "")
     if plain.strip():
+        assert say("<{{ n }}>", {"n": name}) == f"<{plain}>"
         assert two.render({"n": name}) == {"a": plain, "b": [plain + ".", "n"]}
 
 
+keys = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]))
 json_trees = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_characters="{\x00")),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(st.characters(exclude_characters="{\x00", exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3),
     max_leaves=10,
 )
 
 
-@given(st.dictionaries(st.text(), json_trees, max_size=4))
+@given(st.dictionaries(keys, json_trees, max_size=4))
 def test_a_body_without_holes_comes_back_equal_and_new(body: dict[str, Any]) -> None:
     made = template.compile(body, trusted=False)
     assert made.names == frozenset()
@@ -180,6 +186,7 @@ def test_names() -> None:
         ("{% if a %}" * 200 + "{% endif %}" * 200, "text.body"),
         ("{{ " + "9" * 10_000 + " }}", "text.body"),
         ("\x00{{ a }}", "\\x00"),
+        ("\ud800", "half a character"),
     ],
 )
 def test_a_template_that_cannot_be_read_is_refused_with_its_place(body: str, told: str) -> None:
@@ -319,3 +326,125 @@ def test_replies_with_holes_are_different_ones() -> None:
     replies = [{"type": "reply", "reply": {"id": "{{ a }}", "title": "{{ t }}"}}] * 2
     interactive = {"type": "button", "body": {"text": "{{ b }}"}, "action": {"buttons": replies}}
     assert template.problems({"type": "interactive", "interactive": interactive}) == []
+
+
+REMEMBERED = {"firstName": "Anna", "big": "x" * 60_000, "w": "a " * 30_000}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "{{ ('x'*65000) | list | map('replace','x','x'*65000) | list | length }}",
+        "{{ big | list | map('replace','x',w) | map('wordcount') | sum }}",
+        "{{ big | list | map('replace','x',w) | map('list') | map('list') | list | length }}",
+        "{{ big | list | map('list') | sum(start=[]) | length }}",
+        "{{ big | list | select('in', big) | list | length }}",
+        "{{ big | list | map(attribute='" + "x." * 4000 + "x') | list | length }}",
+        "{{ big | list | sort(false, false, '" + "x." * 4000 + "x') | length }}",
+        "{{ '%s%s%s%s' | format(big, big, big, big) }}",
+        "{{ big | wordcount }}" * 500,
+        "{{ big | title | length }}" * 500,
+        "{{ big[::-1] | length }}" * 300,
+        "{{ (big ~ '') | length }}" * 400,
+        "{{ (big + 'a') | length }}" * 400,
+        "{{ (big * 1) | length }}" * 400,
+        "{{ big | truncate(60000) | length }}" * 400,
+    ],
+    ids=lambda body: body[:40],
+)
+@pytest.mark.parametrize("trusted", [True, False])
+def test_what_costs_too_much_is_refused_with_its_place(body: str, trusted: bool) -> None:
+    made = template.compile(text(body), trusted=trusted)
+    begun = thread_seconds()
+    with pytest.raises(BadContent, match=r"^text\.body: (it makes|sum takes)"):
+        made.render(REMEMBERED)
+    assert thread_seconds() - begun < 5 * LIMITS[trusted].seconds
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "{% for i in range(90000) %}{% if w in big %}{% endif %}{% endfor %}",
+        "{% for i in range(90000) %}{% set x = big[::-1] %}{% endfor %}",
+        "{% for i in range(90000) %}{% set x = big.upper() %}{% endfor %}",
+        "{% set t %}{% for i in range(90000) %}" + "x" * 200 + "{% endfor %}{% endset %}",
+        "{% set t %}" + "{{ big }}" * 1000 + "{% endset %}",
+        "{% macro m() %}" + "{{ big }}" * 1000 + "{% endmacro %}{{ m() }}",
+        "{% filter length %}" + "{{ big }}" * 1000 + "{% endfilter %}",
+        "{% set a = [1, firstName] %}" + "{% set a = [a, a] %}" * 40,
+        "{% set a = (1, firstName) %}" + "{% set a = (a, a) %}" * 40,
+        "{% set a = {'x': firstName} %}" + "{% set a = {'x': a, 'y': a} %}" * 40,
+        "{% for i in w.split() %}{% for j in w.split() %}{% endfor %}{% endfor %}",
+    ],
+    ids=lambda body: body[:60],
+)
+def test_a_silly_template_of_the_command_line_is_refused_too(body: str) -> None:
+    made = template.compile(text(body), trusted=True)
+    with pytest.raises(BadContent, match=r"^text\.body: it "):
+        made.render(REMEMBERED)
+
+
+def test_the_command_line_has_the_larger_budget_and_an_honest_template_has_enough() -> None:
+    walks = "{{ w | wordcount }}" * 8
+    assert say(walks, REMEMBERED) == "30000" * 8
+    with pytest.raises(BadContent, match="more than 250,000 characters"):
+        say(walks, REMEMBERED, trusted=False)
+    longest = {"a": "word " * 6553}  # as long as the longest body there is
+    assert len(say("{{ a | trim }}", longest, trusted=False)) == 32_764
+    table = "{% for i in range(1000) %}{{ i }} {{ firstName | title | upper }}\n{% endfor %}"
+    assert say(table, REMEMBERED).count("ANNA") == 1000
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("{{ '\\ud800' }}", r"text\.body: holds half a character"),
+        ("{{ 1 if '\\udcff' else 2 }}", r"text\.body: holds half a character"),
+        ("a\n{{ '\\0' }}", r"text\.body, line 2: holds the character \\x00"),
+        ("{{ 'a\\x00b' | length }}", r"text\.body: holds the character \\x00"),
+        ("{{ [1, 'a\\ud800'] | join }}", r"text\.body: holds half a character"),
+        ("{{ 1" + " + 1" * 20_000 + " }}", "text.body: more than 16,000 words and signs"),
+    ],
+)
+def test_what_no_message_can_hold_is_refused_before_anybody_gets_it(body: str, told: str) -> None:
+    with pytest.raises(BadContent, match=told):
+        template.compile(text(body), trusted=True)
+
+
+def test_a_constant_and_a_key_that_no_message_can_hold_are_refused_by_name() -> None:
+    with pytest.raises(BadContent, match=r"the value of city holds half a character"):
+        template.compile(text("{{ city }}"), trusted=True, constants={"city": "K\udcffln"})
+    with pytest.raises(BadContent, match=r"text: a key holds the character \\x00"):
+        template.compile({"type": "text", "text": {"body\x00": "x"}}, trusted=True)
+
+
+@pytest.mark.parametrize(
+    ("hole", "told"),
+    [
+        ("firstName | truncate(-5)", r"truncate\(-5\) leaves no room"),
+        ("firstName | truncate(2)", r"truncate\(2\) leaves no room for the end, which has 3"),
+        ("firstName | truncate(9, true, '...', -1)", "no leeway of -1"),
+    ],
+)
+def test_what_jinja_only_asserts_is_a_fault_of_the_template(hole: str, told: str) -> None:
+    made = template.compile({"a": "x", "b": {"c": "{{ " + hole + " }}"}}, trusted=False)
+    with pytest.raises(BadContent, match=r"^b\.c: .*" + told):
+        made.render(ANA)
+
+
+@pytest.mark.parametrize(
+    ("hole", "said"),
+    [
+        ("a | truncate", "x" * 252 + "..."),
+        ("b | truncate(11)", "foo bar..."),
+        ("b | truncate(11, true)", "foo bar ..."),
+        ("b | truncate(17)", "foo bar baz q qu x"),
+        ("b | truncate(9, false, '…', 0)", "foo bar…"),
+        ("[3, 1.5, '2' | int] | sum", "6.5"),
+        ("'vip' is in ['vip', 'gold']", "True"),
+        ("'ab' is in 'cab'", "True"),
+        ("b[4:7] ~ b[:3] ~ b[-1]", "barfoox"),
+    ],
+)
+def test_filters_of_our_own_say_what_jinjas_say(hole: str, said: str) -> None:
+    assert say("{{ " + hole + " }}", {"a": "x" * 300, "b": "foo bar baz q qu x"}) == said

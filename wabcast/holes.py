@@ -13,15 +13,31 @@ from typing import Any
 from jinja2 import TemplateError, TemplateSyntaxError, Undefined, meta, nodes, runtime
 from jinja2.environment import Template as JinjaTemplate
 from jinja2.exceptions import SecurityError
+from jinja2.ext import Extension
+from jinja2.lexer import Token, TokenStream
 from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from jinja2.visitor import NodeTransformer
 
 from wabcast.errors import BadContent
-from wabcast.filters import FILTERS, LONGEST, PLAIN, bounded, join, loop, render, say, weigh, words
+from wabcast.filters import (
+    FILTERS,
+    PLAIN,
+    TESTS,
+    cut,
+    holding,
+    join,
+    loop,
+    say,
+    say_inside,
+    weigh,
+    words,
+)
+from wabcast.render_budget import ELEMENT, LIMITS, LONGEST, bounded, budget, charge
 from wabcast.untrusted import BROKEN, broken
 
 LONGEST_SOURCE = {True: 262_144, False: 16_384}
+_MOST_TOKENS = {True: 16_000, False: 4_000}  # words and signs; Python takes a second for 16,000
 _DEEPEST = 100  # levels; Jinja walks a template by recursion
 
 # How a template goes wrong while it is rendered; anything else is a bug of ours.
@@ -39,8 +55,9 @@ class Hole(Undefined):
 
     def _note(self, *_args: object) -> Hole:
         name = self._undefined_name or self._undefined_hint or "?"
-        if name not in render.missing:
-            render.missing.append(name)
+        missing = budget().missing
+        if name not in missing:
+            missing.append(name)
         return self
 
     def __getattr__(self, name: str) -> Any:
@@ -139,6 +156,18 @@ _WRITTEN = {
 }
 
 
+class _Counted(Extension):
+    """Refuses a template of too many words and signs while it is read."""
+
+    def filter_stream(self, stream: TokenStream) -> Iterator[Token]:
+        language: Any = self.environment
+        most = _MOST_TOKENS[language.trusted]
+        for count, token in enumerate(stream):
+            if count > most:
+                raise TemplateSyntaxError(f"more than {most:,} words and signs", token.lineno)
+            yield token
+
+
 class Language(ImmutableSandboxedEnvironment):
     """Jinja2 without what a message does not need. One for those we trust, one for the others."""
 
@@ -146,9 +175,18 @@ class Language(ImmutableSandboxedEnvironment):
     context_class = Values
 
     def __init__(self, *, trusted: bool) -> None:
-        super().__init__(autoescape=False, keep_trailing_newline=True, undefined=Hole, finalize=say)
+        super().__init__(
+            autoescape=False,
+            keep_trailing_newline=True,
+            undefined=Hole,
+            finalize=say,
+            extensions=[_Counted],
+        )
         self.trusted = trusted
-        self.filters = {**FILTERS, "(loop)": loop, "(join)": join}
+        self.limits = LIMITS[trusted]
+        own = {"(loop)": loop, "(join)": join, "(cut)": cut, "(holding)": holding}
+        self.filters = {**FILTERS, **own}
+        self.tests = dict(TESTS)
         self.globals = dict(_GLOBALS)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
@@ -169,27 +207,89 @@ class Language(ImmutableSandboxedEnvironment):
             weigh(operator, left, right)
         return super().call_binop(context, operator, left, right)
 
+    def say(
+        self,
+        root: Callable[[Any], Iterator[str]],
+        variables: Mapping[str, Any],
+        constants: Mapping[str, Any],
+    ) -> tuple[list[str], list[str], Exception | None]:
+        """What a message says, piece by piece; the names it lacked; what it went wrong with."""
+        of_this = budget()
+        of_this.begin(self.limits)
+        context = Values(self, variables, None, {})  # type: ignore[arg-type]  # never copied
+        context.constants = constants
+        pieces: list[str] = []
+        length = 0
+        fault = None
+        try:
+            for piece in root(context):
+                length += len(piece)
+                if length > LONGEST:
+                    bounded(length)
+                pieces.append(piece)
+        except FAULTS as exc:
+            fault = exc
+        finally:
+            missing, of_this.missing = of_this.missing, []
+        return pieces, missing, fault
+
     # Jinja compiles calls to `environment.call(context, function, ...)`.
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805  # Jinja's own spelling, for keyword arguments called self
-        render.step()
+        cost = ELEMENT
+        if (of := getattr(__obj, "__self__", None)).__class__ is str:
+            cost += len(of)
+        for value in args if not kwargs else (*args, *kwargs.values()):
+            if value.__class__ is str:
+                cost += len(value)
+        charge(cost)
         result = super().call(__context, __obj, *args, **kwargs)
         if isinstance(result, str):
             bounded(len(result))
+            charge(len(result))
+        elif isinstance(result, list):
+            charge(ELEMENT * len(result))
         return result
 
 
 class _Bound(NodeTransformer):
-    """Rewrites what the sandbox cannot intercept, loops and `~`, into filters that count."""
+    """Rewrites what the sandbox cannot intercept into filters that charge."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802  # Jinja's visitor protocol
+        inside = sum(len(data.data) for data in node.find_all(nodes.TemplateData))
         self.generic_visit(node)
-        node.iter = nodes.Filter(node.iter, "(loop)", [], [], None, None, lineno=node.lineno)
+        node.iter = _filter(node.iter, "(loop)", nodes.Const(inside))
         return node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802  # as above
         self.generic_visit(node)
-        items = nodes.Tuple(node.nodes, "load", lineno=node.lineno)
-        return nodes.Filter(items, "(join)", [], [], None, None, lineno=node.lineno)
+        return _filter(nodes.Tuple(node.nodes, "load", lineno=node.lineno), "(join)")
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802  # as above
+        self.generic_visit(node)
+        if not isinstance(node.arg, nodes.Slice):
+            return node
+        ends = (node.arg.start, node.arg.stop, node.arg.step)
+        return _filter(node.node, "(cut)", *(end or nodes.Const(None) for end in ends))
+
+    def visit_List(self, node: nodes.List) -> nodes.Node:  # noqa: N802  # as above
+        return self._held(node, node.items)
+
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:  # noqa: N802  # as above
+        return node if node.ctx == "store" else self._held(node, node.items)
+
+    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:  # noqa: N802  # as above
+        return self._held(node, [pair.value for pair in node.items])
+
+    def _held(self, node: nodes.Expr, items: list[nodes.Expr]) -> nodes.Node:
+        if all(isinstance(item, nodes.Const) for item in items):
+            return node
+        self.generic_visit(node)
+        return _filter(node, "(holding)")
+
+
+def _filter(value: nodes.Node, name: str, *arguments: nodes.Expr) -> nodes.Filter:
+    assert isinstance(value, nodes.Expr)  # noqa: S101  # what a `for` walks is one; for mypy
+    return nodes.Filter(value, name, list(arguments), [], None, None, lineno=value.lineno)
 
 
 def _refuse(where: str, line: int | None, what: str, *, hint: str = "") -> BadContent:
@@ -199,6 +299,7 @@ def _refuse(where: str, line: int | None, what: str, *, hint: str = "") -> BadCo
 
 def parse(language: Language, source: str, where: str) -> nodes.Template:
     """The tree of one string, with every node allowed. `where` names it in a refusal."""
+    budget().begin(language.limits)  # what is constant is worked out while it is compiled
     try:
         tree = language.parse(source)
     except TemplateSyntaxError as exc:
@@ -253,6 +354,10 @@ def link(
     language: Language, trees: list[nodes.Template], separator: str, where: str
 ) -> Callable[[Context], Iterator[str]]:
     """All strings of a message as one function: one call a message, however many strings."""
+    budget().begin(language.limits)
+    kept = (nodes.AssignBlock, nodes.Macro, nodes.CallBlock, nodes.FilterBlock)
+    if any(True for tree in trees for _ in tree.find_all(kept)):
+        language.finalize = say_inside  # it does not leave piece by piece, where it is counted
     joined: list[nodes.Node] = []
     for index, tree in enumerate(trees):
         if index:

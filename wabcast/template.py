@@ -80,7 +80,7 @@ class Template:
         if self._root is None:
             return _fill_all(self._skeleton, [])
         said = self._say(variables, self._constants)
-        parts = said.split(_SEPARATOR) if len(self._places) > 1 else [said]
+        parts = said.split(_SEPARATOR)
         if len(parts) != len(self._places):
             parts = self._say(_clean(variables), _clean(self._constants)).split(_SEPARATOR)
             if len(parts) != len(self._places):
@@ -88,25 +88,13 @@ class Template:
         return _fill_all(self._skeleton, parts)
 
     def _say(self, variables: Mapping[str, Any], constants: Mapping[str, Any]) -> str:
-        from wabcast import filters, holes
-
-        notes = filters.render
-        notes.steps = 0
-        context = holes.Values(self._language, variables, None, {})  # type: ignore[arg-type]
-        context.constants = constants
-        pieces: list[str] = []
-        length = 0
-        try:
-            for piece in self._root(context):  # type: ignore[misc]  # render() has looked
-                length += len(piece)
-                if length > filters.LONGEST:
-                    raise BadContent(f"it says more than {filters.LONGEST:,} characters")
-                pieces.append(piece)
-        except holes.FAULTS as exc:
+        language, root = self._language, self._root
+        assert language is not None  # noqa: S101  # render() has looked
+        assert root is not None  # noqa: S101  # as above
+        pieces, missing, fault = language.say(root, variables, constants)
+        if fault is not None:
             where = self._places[min(pieces.count(_SEPARATOR), len(self._places) - 1)]
-            raise BadContent(f"{where}: {str(exc) or type(exc).__name__}") from exc
-        finally:
-            missing, notes.missing = notes.missing, []
+            raise BadContent(f"{where}: {str(fault) or type(fault).__name__}") from fault
         if missing and self._missing is not Missing.BLANK:
             raise MissingNames(tuple(missing))
         return "".join(pieces)
@@ -127,6 +115,9 @@ def compile(  # noqa: A001  # template.compile(body) is what it is called where 
     Raises `BadContent` naming the string, the line and what is wrong.
     """
     constants = dict(constants or {})
+    for name, value in constants.items():
+        if isinstance(value, str) and (fault := broken(value)):
+            raise BadContent(f"the value of {name} holds {fault}")
     places: list[str] = []
     sources: list[str] = []
     skeleton = _dig(body, "", places, sources)
@@ -153,7 +144,11 @@ def names(body: Mapping[str, Any]) -> frozenset[str]:
 
 
 def problems(body: Mapping[str, Any]) -> list[str]:
-    """What is wrong with `body` whatever its holes say: a kind, a place, a count, a length."""
+    """What is wrong with `body` whatever its holes say: a kind, a place, a count, a length.
+
+    Raises `BadContent` for one that is nested too deep to be looked at.
+    """
+    _dig(body, "", [], [])
     count = 0
 
     def put(node: Any, key: object) -> Any:
@@ -204,6 +199,10 @@ def _dig(node: Any, place: str, places: list[str], sources: list[str], depth: in
             sources.append(node)
             return _Slot(len(sources) - 1)
         case Mapping():
+            if fault := broken("".join(key for key in node if isinstance(key, str))):
+                raise BadContent(
+                    f"{place}: a key holds {fault}" if place else f"a key holds {fault}"
+                )
             return {
                 key: _dig(
                     value, f"{place}.{key}" if place else str(key), places, sources, depth + 1
