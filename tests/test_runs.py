@@ -93,7 +93,7 @@ async def test_what_fails_one_campaign_lets_the_others_end(
     claim = Session._claim
 
     def fails_for_other(self: Session, db: Connection, taken: Any, *rest: Any, **more: Any) -> Any:
-        if taken.number == other.number:
+        if taken.campaign.number == other.number:
             raise thrown
         return claim(self, db, taken, *rest, **more)
 

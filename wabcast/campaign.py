@@ -48,6 +48,15 @@ EDITABLE = frozenset({_S.DRAFT, _S.SCHEDULED, _S.PAUSED})
 FINISHED = frozenset({_S.COMPLETED, _S.FAILED, _S.CANCELLED})
 
 
+class RecipientsState(StrEnum):
+    """Whether all who are owed a message are there: a million come, and go, piece by piece."""
+
+    COMPLETE = "complete"
+    CREATING = "creating"
+    REFRESHING = "refreshing"
+    DELETING = "deleting"
+
+
 class Priority(StrEnum):
     HIGH = "high"
     NORMAL = "normal"
@@ -123,6 +132,9 @@ class Campaign:
     last_slot_at: int
     canary: str | None
     canary_judged: bool
+    revision: int
+    recipients_state: RecipientsState
+    recipients_run: str | None
     holding: str | None
     reason: str | None
     total_recipients: int

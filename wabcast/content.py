@@ -44,21 +44,29 @@ def load(db: Connection, campaign: Campaign) -> Loaded:
 
 
 async def refresh(db: Connection, campaign: Campaign, provider: Provider, clock: Clock) -> Loaded:
-    """As `load`, but WhatsApp is asked first how its templates are, where one is to go.
+    """As `load`, but WhatsApp is asked first how its templates are; `notes`: where it is silent."""
+    notes = await sync_templates(db, campaign, provider, clock)
+    return replace(load(db, campaign), notes=notes)
+
+
+async def sync_templates(
+    db: Connection, campaign: Campaign, provider: Provider, clock: Clock
+) -> tuple[str, ...]:
+    """Ask WhatsApp how its templates are, where the campaign says one.
 
     One that was paused yesterday may be good today, or the other way round. Where WhatsApp does
-    not say, what is known here has to do; `notes` tells.
+    not say, what is known here has to do: the answer is what a person is to know of it.
     """
     if campaign.content.get("type") != "template":
-        return load(db, campaign)
+        return ()
     try:
         listed = await provider.templates()
     except WabcastError as exc:
         told = f"WhatsApp does not tell how its templates are ({exc.message}); going by the last"
-        return replace(load(db, campaign), notes=(f"{told} `wabcast template sync`",))
+        return (f"{told} `wabcast template sync`",)
     account = accounts.get(db, campaign.account)
     templates.sync(db, account, listed, at=text(clock.now()))
-    return load(db, campaign)
+    return ()
 
 
 def prepare(

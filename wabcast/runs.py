@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,8 +30,10 @@ from wabcast.store import (
     condition,
     copies,
     database,
+    figures,
     halts,
     ledger,
+    preflight,
     reach,
     readiness,
     reports,
@@ -40,14 +42,27 @@ from wabcast.store import (
 if TYPE_CHECKING:
     from wabcast.providers.base import Provider
     from wabcast.store.database import Connection
+    from wabcast.store.preflight import Snapshot
     from wabcast.webhooks import Webhooks
 
 Say = Callable[[str], None]
 """Tells the person at the terminal something worth knowing."""
 
 
+TRIES = 5
+"""How often a campaign is checked that others change meanwhile; then it is refused."""
+
 CONNECTIONS = 1000
 """Of one account at most. The campaigns' own `--concurrency` is what bounds them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sender:
+    """A provider, the account it was built for, and the task that asks how its number is."""
+
+    account: accounts.Account
+    provider: Provider
+    watch: asyncio.Task[None]
 
 
 @dataclass(slots=True)
@@ -62,7 +77,8 @@ class Session:
     runs: dict[int, Run] = field(default_factory=dict)
     _recorder: Recorder | None = None
     _gates: dict[int, AccountGate] = field(default_factory=dict)
-    _providers: dict[int, Provider] = field(default_factory=dict)
+    _senders: dict[int, _Sender] = field(default_factory=dict)
+    _retired: list[_Sender] = field(default_factory=list)
     _webhooks: list[Webhooks] = field(default_factory=list)
     _watches: list[asyncio.Task[None]] = field(default_factory=list)
     _holder: str = ""
@@ -85,8 +101,8 @@ class Session:
             watch.cancel()
         if self._watches:
             await asyncio.wait(self._watches)
-        for provider in self._providers.values():
-            await provider.aclose()
+        for sender in (*self._senders.values(), *self._retired):
+            await sender.provider.aclose()
         for webhooks in self._webhooks:
             await webhooks.aclose()
         if self._recorder is not None:
@@ -118,27 +134,54 @@ class Session:
                 campaigns.move(db, campaign, "pause", at=at, reason="interrupted twice")
         db.close()
 
-    async def carry(self, campaign: Campaign, verb: str) -> Ending:
+    async def carry(self, campaign: Campaign, verb: str, *, as_shown: bool = False) -> Ending:
         """`start` or `resume` a campaign and carry it to its end. Raises what refuses it.
 
         As `run` it is carried only if it is due; Busy where that is over when its turn comes.
+        `as_shown`: only if nobody has changed it since `campaign` was read.
         """
         with locks.held(self.path, campaign):
             db = database.connect(self.path)
             try:
-                campaign = campaigns.by_id(db, campaign.id)
-                unasked = verb == due.RUN
                 if verb != "resume":
-                    self._refuse_older(db, campaign)
-                verb = self._verb(campaign, verb)
-                account = accounts.get(db, campaign.account)
-                provider = await self._provider(account)
-                say = await self._ready(provider, account, campaign, verb, db, unasked=unasked)
+                    self._refuse_older(db, campaigns.by_id(db, campaign.id))
                 run_id = self.clock.new_run_id()
-                campaign = self._claim(db, campaign, verb, run_id, unasked=unasked)
+                taken, provider, say = await self._take(
+                    db, campaign, verb, run_id, as_shown=as_shown
+                )
             finally:
                 db.close()
-            return await self._run(campaign, run_id, account, provider, say)
+            return await self._run(taken.campaign, run_id, taken.account, provider, say)
+
+    async def _take(
+        self, db: Connection, campaign: Campaign, wanted: str, run_id: str, *, as_shown: bool
+    ) -> tuple[Snapshot, Provider, SayTo]:
+        """Check the campaign and take what was checked: what has changed since is checked anew."""
+        unasked = wanted == due.RUN
+        for _ in range(TRIES):
+            now = campaigns.by_id(db, campaign.id)
+            verb = self._verb(now, wanted)
+            account = accounts.get(db, now.account)
+            provider = await self._provider(account)
+            notes = await content.sync_templates(db, now, provider, self.clock)
+            with figures.moment(db):
+                seen = preflight.snapshot(db, now)
+                loaded = replace(content.load(db, seen.campaign), notes=notes)
+            if as_shown and seen.campaign.revision != campaign.revision:
+                raise Refused(
+                    f"{seen.campaign.name} was changed after it was shown to you",
+                    hint="nothing was sent; the same command shows it as it is now",
+                )
+            if accounts.said_of(seen.account) != accounts.said_of(account):
+                continue
+            seen, say = await self._ready(provider, seen, loaded, verb, db, unasked=unasked)
+            taken = self._claim(db, seen, verb, run_id, unasked=unasked)
+            if taken is not None:
+                return taken, provider, say
+        raise Refused(
+            f"{campaign.name} was changed again each time it had been checked",
+            hint="nothing was sent; the same command again, when nobody is changing it",
+        )
 
     def _refuse_older(self, db: Connection, campaign: Campaign) -> None:
         """Once, a file that knows less of the campaign than was sent; then a person decides."""
@@ -156,20 +199,25 @@ class Session:
     async def _ready(
         self,
         provider: Provider,
-        account: accounts.Account,
-        campaign: Campaign,
+        seen: Snapshot,
+        loaded: content.Loaded,
         verb: str,
         db: Connection,
         *,
         unasked: bool,
-    ) -> SayTo:
-        """Refuse what cannot go well, before anything is sent; what is said to each person."""
-        loaded = await content.refresh(db, campaign, provider, self.clock)
+    ) -> tuple[Snapshot, SayTo]:
+        """Refuse what cannot go well, before anything is sent; what is said to each person.
+
+        The snapshot comes back with what was just heard of the account.
+        """
         content.check(loaded)
-        if verb == "start" or campaign.started_at is None:
-            await self._check_everybody(provider, campaign, loaded, db)
-        await self._check_account(provider, account, campaign, db, unasked=unasked)
-        return content.renderer(await content.upload_all(loaded, provider, db, self.clock))
+        if verb == "start" or seen.campaign.started_at is None:
+            await self._check_everybody(provider, seen.campaign, loaded, db)
+        red_since = await self._check_account(
+            provider, seen.account, seen.campaign, db, unasked=unasked
+        )
+        say = content.renderer(await content.upload_all(loaded, provider, db, self.clock))
+        return replace(seen, red_since=red_since), say
 
     async def _check_everybody(
         self, provider: Provider, campaign: Campaign, loaded: content.Loaded, db: Connection
@@ -195,7 +243,8 @@ class Session:
         db: Connection,
         *,
         unasked: bool,
-    ) -> None:
+    ) -> str | None:
+        """Refuse an account that cannot send; since when it is RED, if it is."""
         told = await provider.check()
         with database.immediate(db):
             fell = health.heed(db, account, told, at=text(self.clock.micros()))
@@ -211,11 +260,11 @@ class Session:
         if told.ok:
             for problem in told.problems:
                 self.say(f"{account.name}: {problem}")
-            return
+            return since
         why = "; ".join(told.problems) or told.status
         if not health.is_final(told):
             self.say(f"{account.name} does not say how it is ({why}); trying all the same")
-            return
+            return since
         raise Refused(
             f"WhatsApp account is not connected: {account.name}: {why}",
             hint=f"look closer: wabcast account check {account.name}",
@@ -243,25 +292,32 @@ class Session:
         return verb
 
     def _claim(
-        self, db: Connection, campaign: Campaign, verb: str, run_id: str, *, unasked: bool
-    ) -> Campaign:
-        """Take the campaign; what a dead run left on the wire is in doubt from now on."""
+        self, db: Connection, seen: Snapshot, verb: str, run_id: str, *, unasked: bool
+    ) -> Snapshot | None:
+        """Take what was checked, as it is by now; None where that is something else.
+
+        What a dead run left on the wire is in doubt from now on.
+        """
         at = text(self.clock.micros())
         with database.immediate(db):
-            if unasked and self._verb(campaigns.by_id(db, campaign.id), due.RUN) != verb:
+            now = preflight.snapshot(db, seen.campaign)
+            if not preflight.unchanged(seen, now):
+                return None
+            campaign = now.campaign
+            if unasked and self._verb(campaign, due.RUN) != verb:
                 raise refusal("start", campaign.name, CampaignStatus.RUNNING)
             if not campaigns.move(db, campaign, verb, at=at, run=run_id):
-                now = campaigns.by_id(db, campaign.id)
-                raise refusal(verb, now.name, now.status)
+                raise refusal(verb, campaign.name, campaign.status)
             doubtful = ledger.take_over(db, campaign.number, run_id)
             reach.mend(db, campaign.account_id, self.clock.now())
+            now = replace(now, campaign=campaigns.by_id(db, campaign.id))
         if doubtful:
             self.say(
                 f"{doubtful} of {campaign.name} were on the wire when the last run died: they are "
                 "in doubt and are not sent again. A receipt may settle them, or you: "
                 f"wabcast campaign settle '{campaign.name}' --as sent|failed|pending"
             )
-        return campaigns.by_id(db, campaign.id)
+        return now
 
     async def _run(
         self,
@@ -340,18 +396,22 @@ class Session:
         return Ending(Exit.SOME_FAILED, ending.status, ending.reason) if faults else ending
 
     async def _provider(self, account: accounts.Account) -> Provider:
-        provider = self._providers.get(account.id)
-        if provider is None:
-            provider = wiring.provider_for(account, concurrency=CONNECTIONS)
-            self._providers[account.id] = provider
-            self._watches.append(
-                asyncio.create_task(
-                    health.watch(account, provider, self.recorder, self.clock, self.say)
-                )
-            )
-            webhooks = wiring.hear(provider, account, self.path, self.clock)
-            if webhooks is not None:
-                self._webhooks.append(webhooks)
+        """The account's, shared; another one where a person has changed the account since."""
+        sender = self._senders.get(account.id)
+        if sender is not None:
+            if accounts.said_of(sender.account) == accounts.said_of(account):
+                return sender.provider
+            sender.watch.cancel()
+            self._retired.append(sender)  # others of this process may still send by it
+        provider = wiring.provider_for(account, concurrency=CONNECTIONS)
+        watch = asyncio.create_task(
+            health.watch(account, provider, self.recorder, self.clock, self.say)
+        )
+        self._senders[account.id] = _Sender(account, provider, watch)
+        self._watches.append(watch)
+        webhooks = wiring.hear(provider, account, self.path, self.clock)
+        if webhooks is not None:
+            self._webhooks.append(webhooks)
         return provider
 
 
@@ -365,6 +425,7 @@ async def carry_all(
     chosen: list[tuple[Campaign, str]],
     *,
     parallel: int = 5,
+    as_shown: bool = False,
     explain: Callable[[Exception], WabcastError],
     failed: Callable[[WabcastError], object],
 ) -> dict[int, Ending]:
@@ -376,7 +437,7 @@ async def carry_all(
     async def one(campaign: Campaign, verb: str) -> None:
         async with turn:
             try:
-                endings[campaign.number] = await session.carry(campaign, verb)
+                endings[campaign.number] = await session.carry(campaign, verb, as_shown=as_shown)
             except Exception as exc:  # noqa: BLE001  # the others go on
                 refused = explain(exc)
                 failed(refused)

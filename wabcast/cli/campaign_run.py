@@ -74,7 +74,12 @@ def _go(names: Sequence[str], verb: str, *, parallel: int, yes: bool, trace: boo
         chosen = [campaign for campaign in chosen if not _waits_again(campaign)]
         if not chosen:
             return Exit.DONE
-    endings = carry([(campaign, verb) for campaign in chosen], parallel=parallel, trace=trace)
+    endings = carry(
+        [(campaign, verb) for campaign in chosen],
+        parallel=parallel,
+        trace=trace,
+        as_shown=not yes,
+    )
     return report(chosen, endings)
 
 
@@ -100,6 +105,7 @@ def carry(
     parallel: int,
     trace: bool = False,
     attended: bool = True,
+    as_shown: bool = False,
 ) -> dict[int, Ending]:
     """Carry campaigns in this process, with a live view, until they end or a signal comes."""
     from wabcast.cli import failures, live
@@ -119,6 +125,7 @@ def carry(
                 session,
                 list(chosen),
                 parallel=parallel,
+                as_shown=as_shown,
                 explain=failures.from_machine,
                 failed=refused.append,
             )

@@ -105,7 +105,7 @@ def add(db: Connection, account: Account, *, now: datetime) -> tuple[Account, bo
         if old is None:
             db.execute(ADD, _row(account, now))
             return get(db, account.name), True
-    if _content(old) != _content(account):
+    if said_of(old) != said_of(account):
         raise Refused(
             f"there is an account {account.name!r} with other settings",
             hint=f"`wabcast account edit {account.name}` changes it, `account show` tells it",
@@ -139,7 +139,7 @@ def edit(
     with immediate(db):
         old = get(db, name)
         new = replace(change(old), id=old.id, provider=old.provider)
-        if _content(new) == _content(old) and new.name == old.name:
+        if said_of(new) == said_of(old) and new.name == old.name:
             return old, False
         _check_name(new.name)
         if new.name != old.name and _find(db, new.name):
@@ -176,7 +176,7 @@ def _account(row: Row) -> Account:
     return Account(**values)
 
 
-def _content(account: Account) -> tuple[object, ...]:
+def said_of(account: Account) -> tuple[object, ...]:
     """What a person said of the account."""
     return (
         account.provider,

@@ -20,6 +20,7 @@ from wabcast.campaign import (
     Campaign,
     CampaignStatus,
     Priority,
+    RecipientsState,
     refusal,
 )
 from wabcast.errors import NotFound, Refused
@@ -65,7 +66,8 @@ NAMES = "select name from campaigns order by number desc limit 500"
 
 MOVE = """
 update campaigns
-   set status = :to, updated_at = :at, reason = :reason, resume_at = :resume_at,
+   set status = :to, updated_at = :at, revision = revision + 1,
+       reason = :reason, resume_at = :resume_at,
        run_id = case when :verb in ('start', 'resume', 'take over') then :run
                      when :verb in ('pause', 'cancel') then run_id else null end,
        started_at = case when :to = 'running' then coalesce(started_at, :at) else started_at end,
@@ -84,14 +86,14 @@ update campaigns
        priority = :priority, rate = :rate, batch_size = :batch_size, batch_delay = :batch_delay,
        concurrency = :concurrency, jitter = :jitter, windows = :windows,
        recipient_timezone = :recipient_timezone, timezone = :timezone, not_after = :not_after,
-       canary = :canary, updated_at = :at
+       canary = :canary, updated_at = :at, revision = revision + 1
  where id = :id and status in ('draft', 'scheduled', 'paused')
 """
 
 SCHEDULE = """
 update campaigns
    set scheduled_at = :scheduled_at, repeat = :repeat, if_missed = :if_missed,
-       timezone = coalesce(timezone, :timezone)
+       timezone = coalesce(timezone, :timezone), revision = revision + 1
  where id = :id and status in ('draft', 'scheduled')
 """
 
@@ -104,7 +106,8 @@ CLEAR_TALLIES = "delete from campaign_tallies where campaign_id = :number"
 DELETE = "delete from campaigns where id = :id and status <> 'running'"
 COUNT_IN = """
 update campaigns
-   set total_recipients = :total, pending = :total, skipped = 0, updated_at = :at
+   set total_recipients = :total, pending = :total, skipped = 0, updated_at = :at,
+       revision = revision + 1
  where number = :number
 """
 
@@ -367,6 +370,7 @@ def _campaign(row: Row) -> Campaign:
     values |= {name: json.loads(values[name]) for name in _JSON}
     values["status"] = CampaignStatus(values["status"])
     values["priority"] = Priority(values["priority"])
+    values["recipients_state"] = RecipientsState(values["recipients_state"])
     flags = ("recipient_timezone", "trusted", "canary_judged")
     values |= {name: bool(values[name]) for name in flags}
     return Campaign(**values)

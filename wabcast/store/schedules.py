@@ -37,7 +37,8 @@ DUE = (
 
 FIRED = """
 update campaigns
-   set scheduled_at = coalesce(:next, scheduled_at), last_fired_at = :fired, updated_at = :at
+   set scheduled_at = coalesce(:next, scheduled_at), last_fired_at = :fired, updated_at = :at,
+       revision = revision + 1
  where id = :id and status = 'scheduled' and scheduled_at = :expected
 """
 
@@ -49,19 +50,21 @@ STRAYED = (
 )
 
 PLAN = """
-update campaigns set scheduled_at = :at, last_fired_at = :fired
+update campaigns set scheduled_at = :at, last_fired_at = :fired, revision = revision + 1
  where id = :id and repeat is not null and status in ('scheduled', 'paused')
 """
 
 # A run that paused until later is resumed by `wabcast run`; a person's pause is not.
 STAY = """
-update campaigns set resume_at = null, reason = :reason, paused_at = :at, updated_at = :at
+update campaigns set resume_at = null, reason = :reason, paused_at = :at, updated_at = :at,
+       revision = revision + 1
  where id = :id and status = 'paused' and resume_at is not null
 """
 
 # The reason stays: whoever looks before the run takes it sees why it was paused.
 RESUME_NOW = """
-update campaigns set resume_at = :at, updated_at = :at where id = :id and status = 'paused'
+update campaigns set resume_at = :at, updated_at = :at, revision = revision + 1
+ where id = :id and status = 'paused'
 """
 
 
