@@ -239,6 +239,12 @@ CONNECTION = "wabcast.connection"
 """Where a request's `scope["state"]` has a weak reference to its connection."""
 
 
+def keep(scope: Mapping[str, Any]) -> bool:
+    """Let a request that goes on for long, of somebody known, stay. False: there are too many."""
+    connection = connection_of(scope)
+    return connection is None or connection.limiter.keep(connection)
+
+
 def connection_of(scope: Mapping[str, Any]) -> Connection | None:
     """The connection of a request; None where no server is below the application."""
     reference = scope.get("state", {}).get(CONNECTION)
@@ -349,7 +355,8 @@ class BoundedProtocol(Connection, HttpToolsProtocol):
     def on_message_complete(self) -> None:
         HttpToolsProtocol.on_message_complete(self)
         self.received = 0
-        self.state = WORKING
+        if self.state is not KEPT:
+            self.state = WORKING
         cycle: RequestResponseCycle | None = self.cycle  # none yet before a WebSocket
         if cycle is not None and cycle.response_complete:
             self._rest()
@@ -365,11 +372,11 @@ class BoundedProtocol(Connection, HttpToolsProtocol):
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
-        elif self.state is WORKING:
-            self._rest()
         elif self.state is BODY:
             self.state = DRAIN
             self.since = self.loop.time()
+        elif self.state is not HEADERS:
+            self._rest()
 
     def _rest(self) -> None:
         self.state = IDLE

@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anyio import to_thread
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
     from wabcast.clock import Clock
 
 
+PLACES, THREADS = 16, 24
+"""REST requests that hold a connection to the file at once, and threads that may take one more:
+so many connections have their files reserved (`connection_limits.RESERVED_FILES`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class House:
     """What all parts share. `closing` is set when the server begins to end: streams end then."""
@@ -42,6 +48,7 @@ class House:
     exposed: bool = False
     unsigned: bool = False
     closing: asyncio.Event = field(default_factory=asyncio.Event)
+    places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PLACES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,7 @@ def build(
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        to_thread.current_default_thread_limiter().total_tokens = THREADS
         async with AsyncExitStack() as stack:
             stack.callback(connections.close)
             for part in parts:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastapi.concurrency import contextmanager_in_threadpool
 from starlette.requests import Request
 
 from wabcast.clock import Clock, text
@@ -37,9 +38,7 @@ class Desk:
         return text(self.clock.now())
 
     def need(self, permission: str) -> None:
-        """Raises the 403 of somebody whose token does not hold it."""
-        if not self.caller.may(permission):
-            raise Problem(403, f"this token may not: {permission}")
+        need(self.caller, permission)
 
     def campaign(self, id_: str) -> Campaign:
         return by_whole_id(self.db, id_)
@@ -56,18 +55,39 @@ def by_whole_id(db: Connection, id_: str) -> Campaign:
     return found
 
 
-def may(permission: str) -> Callable[[Request], Iterator[Desk]]:
-    """The dependency of an endpoint that needs `permission`."""
+def may(permission: str, *also: str) -> Callable[[Request], AsyncIterator[Desk]]:
+    """The dependency of an endpoint that needs `permission`, and those beside it.
 
-    def desk(request: Request) -> Iterator[Desk]:
+    FastAPI has read the whole body by then, so nobody slow holds a connection to the file.
+    """
+    known = only(permission, *also)
+
+    async def desk(request: Request) -> AsyncIterator[Desk]:
+        caller = known(request)
         house: House = request.app.state.house
-        request.state.permission = permission
-        with house.connections.one() as db:
-            given = Desk(db, house.clock, house.path, request.state.caller)
-            given.need(permission)
-            yield given
+        async with house.places, contextmanager_in_threadpool(house.connections.one()) as db:
+            yield Desk(db, house.clock, house.path, caller)
 
     return desk
+
+
+def only(permission: str, *also: str) -> Callable[[Request], Caller]:
+    """The same, for what goes on for long and takes a connection now and then."""
+
+    def known(request: Request) -> Caller:
+        request.state.permission = permission
+        caller: Caller = request.state.caller
+        for one in (permission, *also):
+            need(caller, one)
+        return caller
+
+    return known
+
+
+def need(caller: Caller, permission: str) -> None:
+    """Raises the 403 of somebody whose token does not hold it."""
+    if not caller.may(permission):
+        raise Problem(403, f"this token may not: {permission}")
 
 
 def cursor(after: int | None) -> str | None:

@@ -18,7 +18,9 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 import socketio
 from socketio import packet
@@ -27,12 +29,17 @@ from starlette.concurrency import run_in_threadpool
 from starlette.routing import Mount
 
 from wabcast.clock import SECOND
+from wabcast.connection_limits import State, connection_of
 from wabcast.server.access import Denied, address_of
 from wabcast.server.app import Part
 from wabcast.server.problems import log
+from wabcast.server.websocket import LONGEST
 from wabcast.store import database, events
 
 if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+    from wabcast.connection_limits import Connection
     from wabcast.server.access import Caller
     from wabcast.server.app import House
 
@@ -48,14 +55,11 @@ BEAT_EVERY = 10 * SECOND
 """Between looks at who still may listen."""
 
 PAGE = 200
-AT_ONCE = 1000
-"""Sockets at once, those that have not said who they are too."""
+AT_ONCE, STRANGERS = 1000, 200
+"""Clients at once, and sockets that have not said whose they are."""
 
 BEHIND = 500
 """Packets that wait for a client; then it is cut off."""
-
-LONGEST = 10_000
-"""Bytes that a client may send at once: a token, no more."""
 
 LOG = "wabcast-log"
 """The `pid` of all: what there is to recover is the log, whoever asks."""
@@ -70,6 +74,10 @@ class Packet(packet.Packet):  # type: ignore[misc]  # socketio is not typed
         if self.packet_type == packet.CONNECT and isinstance(self.data, dict):
             self.data = {**self.data, "pid": LOG}
         return super().encode()
+
+    def decode(self, encoded_packet: Any) -> Any:
+        if super().decode(encoded_packet):
+            raise ValueError("nobody tells us anything with attachments, which wait in memory")
 
 
 @dataclass(slots=True)
@@ -88,6 +96,8 @@ class Live:
         self._house = house
         self._clients: dict[str, Client] = {}
         self._strangers: set[str] = set()
+        self._known: set[str] = set()  # by Engine.IO's id, as the next
+        self._lines: dict[str, Connection] = {}
         self._seen = 0
         quiet = logging.getLogger("wabcast.live")
         quiet.setLevel(logging.ERROR)
@@ -100,7 +110,25 @@ class Live:
         )
         self.io.on("connect", self._connect)
         self.io.on("disconnect", self._disconnect)
-        self.app = socketio.ASGIApp(self.io, socketio_path=PATH)
+        self._io_app = socketio.ASGIApp(self.io, socketio_path=PATH)
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Socket.IO, which itself takes any number of clients that never say who they are."""
+        sid = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1"))).get("sid", "")
+        if not sid:
+            await self._make_room()
+        line = connection_of(scope)
+        if line is not None:
+            if sid and scope["type"] == "websocket":
+                self._lines[sid] = line
+            stays = sid in self._known and line.limiter.keep(line)
+            if not stays and line.state is State.WORKING:
+                line.state = State.STRANGER  # a poll, which gives way to others
+        try:
+            await self._io_app(scope, receive, send)
+        finally:
+            if self._lines.get(sid) is line:
+                self._lines.pop(sid, None)
 
     @asynccontextmanager
     async def carried(self) -> AsyncIterator[None]:
@@ -136,10 +164,29 @@ class Live:
             raise NotLetIn(f"this token may not: {EVENTS}")
         if len(self._clients) >= AT_ONCE:
             raise NotLetIn("too many are listening")
+        eio_sid = self.io.manager.eio_sid_from_sid(sid, "/")
+        scope = environ["asgi.scope"]
+        line = self._lines.get(eio_sid)  # it went over to a WebSocket before it said who it is
+        if line is None and scope["type"] == "websocket":
+            line = connection_of(scope)
+        if line is not None and not line.limiter.keep(line):
+            raise NotLetIn("too many are listening")
         self._clients[sid] = Client(caller, room, min(_offset(said, last), last))
+        self._known.add(eio_sid)
 
     async def _disconnect(self, sid: str, _reason: object = None) -> None:
         self._clients.pop(sid, None)
+        self._known.discard(self.io.manager.eio_sid_from_sid(sid, "/"))
+
+    async def _make_room(self) -> None:
+        """Where there are too many sockets of strangers, the oldest go."""
+        sockets = self.io.eio.sockets
+        if len(sockets) - len(self._known) < STRANGERS:
+            return
+        strangers = (eio_sid for eio_sid in list(sockets) if eio_sid not in self._known)
+        for eio_sid in islice(strangers, 1 + STRANGERS // 32):
+            await self._cut(eio_sid)
+            sockets.pop(eio_sid, None)
 
     # -- what they are told
 

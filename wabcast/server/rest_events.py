@@ -16,10 +16,12 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from wabcast.clock import SECOND
+from wabcast.connection_limits import keep
 from wabcast.errors import UsageError
 from wabcast.events import matching
+from wabcast.server.access import Caller
 from wabcast.server.app import House
-from wabcast.server.desk import Desk, may
+from wabcast.server.desk import Desk, may, only
 from wabcast.server.models import Answer, Told
 from wabcast.server.problems import Problem
 from wabcast.store import events
@@ -27,6 +29,7 @@ from wabcast.store import events
 router = APIRouter(prefix="/events", tags=["events"])
 
 Reads = Annotated[Desk, Depends(may("events:read"))]
+Listens = Annotated[Caller, Depends(only("events:read"))]
 Since = Annotated[int, Query(ge=0, lt=1 << 62, description="After this id")]
 OfCampaign = Annotated[str | None, Query(max_length=64, description="The campaign's id")]
 Names = Annotated[
@@ -84,7 +87,7 @@ def listed(
 )
 async def stream(
     request: Request,
-    desk: Reads,
+    caller: Listens,
     since: Annotated[int | None, Query(ge=0, lt=1 << 62)] = None,
     campaign: OfCampaign = None,
     names: Names = None,
@@ -92,17 +95,22 @@ async def stream(
 ) -> StreamingResponse:
     wanted = _wanted(names)
     start = _start(last_event_id, since)
-    if start is None:
-        start = await run_in_threadpool(events.last_id, desk.db)
     house: House = request.app.state.house
-    told = Stream(house, desk.caller, start, campaign, wanted)
-    if Stream.open >= AT_ONCE:
+    if Stream.open >= AT_ONCE or not keep(request.scope):
         raise Problem(503, "too many streams are open")
+    if start is None:
+        start = await run_in_threadpool(_last, house)
+    told = Stream(house, caller, start, campaign, wanted)
     return StreamingResponse(
         told.lines(),
         media_type="text/event-stream",
         headers={"cache-control": "no-store", "x-accel-buffering": "no"},
     )
+
+
+def _last(house: House) -> int:
+    with house.connections.one() as db:
+        return events.last_id(db)
 
 
 class Stream:
