@@ -13,7 +13,7 @@ from make import Make
 from pysqlite3.dbapi2 import Connection
 from travel import InlineRecorder, TravelClock, travel
 
-from wabcast.clock import SECOND
+from wabcast.clock import SECOND, text
 from wabcast.gate import AccountGate, Gate, Ticket
 from wabcast.pacing import UNLIMITED, Rate
 from wabcast.store import slots
@@ -565,7 +565,7 @@ def test_it_says_what_it_is_waiting_for(db: Connection, make: Make) -> None:
         await asyncio.sleep(4)
         waiting = asyncio.create_task(gate.take())
         await asyncio.sleep(5)
-        assert gate.holding == "account cooling down: 130429 too fast"
+        assert gate.holding == f"account cooling down until {text(until)}: 130429 too fast"
         gate.give_up(await waiting)
         assert gate.holding is None
 

@@ -148,11 +148,11 @@ def test_whom_a_late_one_bars_waits_until_it_has_left() -> None:
 def test_a_cool_down_doubles_from_a_second_to_a_minute() -> None:
     cool = CoolDown()
     waits = []
-    for _ in range(1, 10):
+    for _ in range(100):
         pause = cool.strike(cool.era, timedelta(0))
         assert pause is not None
         waits.append(pause.total_seconds())
-    assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert waits == [1, 2, 4, 8, 16, 32, *[60] * 94]
 
 
 def test_what_had_its_slot_before_is_no_news() -> None:
@@ -175,7 +175,6 @@ def test_a_cool_down_is_bounded_whatever_comes(steps: list[int]) -> None:
         pause = cool.strike(cool.era - before, timedelta(0))
         if pause is not None:
             assert timedelta(seconds=1) <= pause <= cool.longest
-    assert cool.hopeless is (cool.strikes >= cool.patience)
 
 
 # -- how long it takes

@@ -34,6 +34,7 @@ from wabcast.ledger import Cap, Due, Ledger
 from wabcast.message import Message, encode
 from wabcast.plan import Ending, Plan, Say, Sender
 from wabcast.store.marks import Told
+from wabcast.times import show_duration
 
 T = TypeVar("T")
 Recording = asyncio.Future[Any]
@@ -81,6 +82,7 @@ class Run:
         self._cap: int | None = None
         self._most = PAGE
         self._broken: BaseException | None = None
+        self._cold_since: int | None = None
 
     async def carry(self) -> Ending:
         """Send all that is due. The campaign must be running and held by this run."""
@@ -340,8 +342,6 @@ class Run:
             case Deferred(code, reason, _, Scope.ACCOUNT):
                 least = settled.cool or timedelta(0)
                 await account.throttled(ticket, least, f"{code} {reason}")
-                if account.cooldown.hopeless:
-                    self.stop(f"the account could not send for a long time: {code} {reason}")
             case Halted(code, reason, scope):
                 account.answered(ticket)
                 await self._halt(f"{code} {reason}", scope)
@@ -390,6 +390,26 @@ class Run:
         self._broken = self._broken or exc
         self._stopping.set()
 
+    def _cooled(self) -> str | None:
+        """What holds the account back, until when, and when this run gives up; it may be now."""
+        account, now = self._gate.account, self._clock.steady()
+        told, left = account.cooling, account.cooling_left
+        if told is None:
+            self._cold_since = None
+            return None
+        if self._cold_since is None:
+            self._cold_since = now
+        patience = round(self.plan.patience.total_seconds() * SECOND)
+        end = self._cold_since + patience - now
+        long = not self.plan.attended and left > LONG.total_seconds() * SECOND
+        if long or left > end:
+            again = text(self._clock.micros() + max(left, 0 if long else patience))
+            self.stop(
+                told if long else f"{told}; given up after {show_duration(self.plan.patience)}",
+                resume_at=None if self.plan.attended else again,
+            )
+        return f"{told}; gives up at {text((self._clock.micros() + end) // SECOND * SECOND)}"
+
     async def _watch(self) -> None:
         """Notice what others want, and say what this run is waiting for."""
         shown: str | None = None
@@ -400,7 +420,7 @@ class Run:
                 self._cap = control.daily_cap
                 if not control.goes_on:
                     self._stopping.set()
-                holding = self.holding or self._gate.holding
+                holding = self._cooled() or self.holding or self._gate.holding
                 if holding != shown:
                     shown = holding
                     await self._ledger.hold(holding)

@@ -69,11 +69,25 @@ class AccountGate:
         self._answered = asyncio.Event()
         self._log: Log | None = None
         self._rate: Rate | None = None
+        self._cooling_until = 0
+        self._cooled_at = 0
 
     @property
-    def cooling_until(self) -> int:
-        """Microseconds; in the past where nothing holds the account back."""
-        return self._lease.cooling_until if self._lease else 0
+    def cooling(self) -> str | None:
+        """Why the account is held back and until when; None where it is not."""
+        if not self.cooldown.strikes and not self.cooling_left:
+            return None
+        until = text(self._cooling_until)
+        return f"account cooling down until {until}: {self.reason or 'throttled'}"
+
+    @property
+    def cooling_left(self) -> int:
+        """Microseconds until the next message may leave, by the clock that nobody sets."""
+        return max(0, self._cooled_at - self._clock.steady())
+
+    def _cool(self, until: int, now: int) -> None:
+        self._cooling_until = until
+        self._cooled_at = self._clock.steady() + until - now
 
     @property
     def slowed(self) -> bool:
@@ -145,6 +159,8 @@ class AccountGate:
         self._leased_at = now
         if lease.cooling_reason:
             self.reason = lease.cooling_reason
+        if lease.cooling_until > now:
+            self._cool(lease.cooling_until, now)
 
     def room(self, ticket: Ticket) -> int | None:
         if ticket.joint is None or self._log is None:
@@ -162,6 +178,7 @@ class AccountGate:
         account = self.account
         self.reason = reason
         self._lease = None  # what was leased lies before the end of the cool-down
+        self._cool(until, now)
 
         def write(db: Connection) -> None:
             slots.hold_back(db, account, until=until, reason=reason)
@@ -175,6 +192,7 @@ class AccountGate:
         if self.cooldown.relieve(ticket.era):
             account = self.account
             self.reason = ""
+            self._cooled_at = 0
             await self._recorder.write(lambda db: slots.relieve(db, account))
         self.answered(ticket)
 
@@ -261,9 +279,7 @@ class Gate:
         lead = round(self._lead() * SECOND)
         why = f"pace {self._rate}"
         if ticket.slot - lead > self._clock.micros() + SECOND:
-            cooling = self.account.cooling_until
-            if cooling > self._clock.micros():
-                why = f"account cooling down: {self.account.reason or 'throttled'}"
+            why = self.account.cooling or why
         moment = ticket.slot - lead
         await self._until(max(moment - moment % BEAT, ticket.slot - AHEAD), why)
 

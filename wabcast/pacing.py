@@ -162,7 +162,6 @@ class CoolDown:
     era: int = 0
     """How many cool-downs there were; a message carries that of its slot."""
     longest: timedelta = timedelta(seconds=60)
-    patience: int = 20
 
     def strike(self, era: int, least: timedelta) -> timedelta | None:
         """How long to hold back from now on; None where the last strike covers it."""
@@ -170,7 +169,7 @@ class CoolDown:
             return None
         self.strikes += 1
         self.era += 1
-        return max(min(timedelta(seconds=2 ** (self.strikes - 1)), self.longest), least)
+        return max(min(timedelta(seconds=2 ** min(self.strikes - 1, 20)), self.longest), least)
 
     def relieve(self, era: int) -> bool:
         """An answer as it should be ends the cool-down, where that message was held back too."""
@@ -178,11 +177,6 @@ class CoolDown:
         if relieved:
             self.strikes = 0
         return relieved
-
-    @property
-    def hopeless(self) -> bool:
-        """So many probes in vain that a person had better look."""
-        return self.strikes >= self.patience
 
 
 def estimate(rate: Rate, messages: int, *, batch_size: int, batch_delay: timedelta) -> timedelta:

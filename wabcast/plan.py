@@ -33,6 +33,10 @@ Quiet = Callable[["Due | None", "datetime"], timedelta]
 """How long nothing may go to this person (None: to anybody) from now on; zero for now."""
 
 
+PATIENCE = timedelta(minutes=10)
+"""For so long a run waits for an account that cannot send, unless it is told otherwise."""
+
+
 def always(_message: Due | None, _now: datetime) -> timedelta:
     """No quiet hours."""
     return timedelta(0)
@@ -50,6 +54,7 @@ class Plan:
     put_off: str = "next attempt due"
     quiet: Quiet = always
     attended: bool = True
+    patience: timedelta = PATIENCE
     retry: Retry = field(default_factory=Retry)
 
     @property

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from wabcast.errors import BadContent, Busy, Exit, Refused, StoreError, WabcastE
 from wabcast.gate import AccountGate
 from wabcast.ledger import SqliteLedger
 from wabcast.pacing import Rate
-from wabcast.plan import Ending
+from wabcast.plan import PATIENCE, Ending
 from wabcast.plan import Say as SayTo
 from wabcast.recorder import Recorder
 from wabcast.store import (
@@ -72,6 +73,7 @@ class Session:
     path: Path
     clock: Clock
     attended: bool = True
+    patience: timedelta = PATIENCE
     trace: bool = False
     say: Say = lambda _text: None
     runs: dict[int, Run] = field(default_factory=dict)
@@ -339,7 +341,7 @@ class Session:
                 usual=Rate.parse(provider.default_rate or "max"),
             )
         run = Run(
-            wiring.plan_for(campaign, attended=self.attended),
+            wiring.plan_for(campaign, attended=self.attended, patience=self.patience),
             ledger=store,
             gate=wiring.gate_for(campaign, gate, recorder, clock),
             provider=provider,

@@ -139,7 +139,7 @@ def gate_for(
     )
 
 
-def plan_for(campaign: Campaign, *, attended: bool) -> Plan:
+def plan_for(campaign: Campaign, *, attended: bool, patience: timedelta) -> Plan:
     from wabcast.canary import Canary
     from wabcast.plan import Plan
 
@@ -152,6 +152,7 @@ def plan_for(campaign: Campaign, *, attended: bool) -> Plan:
         else None,
         cap_account=campaign.account_id,
         attended=attended,
+        patience=patience,
     )
     if campaign.windows:
         plan.quiet = _quiet(campaign)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -126,3 +127,31 @@ def test_what_was_done_already_is_a_note(quick_cli: Cli) -> None:
     for words in (("pause", "paused"), ("cancel", "cancelled", "--yes"), ("unschedule", "draft")):
         ran = quick_cli("campaign", *words)
         assert (ran.code, "already" in ran.stderr or "not scheduled" in ran.stderr) == (0, True)
+
+
+@pytest.mark.parametrize("verb", ["start", "run"])
+def test_an_unreachable_server_is_given_up_as_patience_says(
+    cli: Cli, make: Make, verb: str
+) -> None:
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        settings = {
+            "base_url": f"http://127.0.0.1:{taken.getsockname()[1]}",
+            "phone_number_id": "1",
+        }
+        make.account("far", "cloud", settings=settings, secrets={"token": "env:FAR_TOKEN"})
+        campaign = make.campaign("spring", people=3, account="far")
+        words = ("campaign", "start", "spring", "--yes") if verb == "start" else ("run",)
+        if verb == "run":
+            make.db.execute(
+                "update campaigns set status = 'scheduled', scheduled_at = ?, if_missed = 'run'",
+                (make.at,),
+            )
+        ran = cli(*words, "--patience", "3s", env={"FAR_TOKEN": "a-token-of-no-one"})
+    assert ran.code == 4, ran.stderr
+    assert "account cooling down until " in ran.stdout + ran.stderr
+    assert "given up after 3 s" in ran.stdout + ran.stderr
+    now = make.look(campaign)
+    assert (now.status, now.pending) == (CampaignStatus.PAUSED, 3)
+    assert (now.resume_at is None) is (verb == "start")
+    assert cli(*words, "--patience", "soon").code == 2

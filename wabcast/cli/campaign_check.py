@@ -14,6 +14,7 @@ import typer
 
 from wabcast.cli import output
 from wabcast.cli.campaign_app import Name, app
+from wabcast.cli.options import Yes
 from wabcast.errors import Exit, Refused, UsageError
 
 if TYPE_CHECKING:
@@ -272,7 +273,7 @@ def how_long(campaign: Campaign, account: Account | None = None) -> str:
 def send_test(
     name: Name,
     to: Annotated[str, typer.Option(metavar="PHONE", help="Who gets it; need not be a contact.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
 ) -> Exit:
     """Send one message of the campaign to one number; the campaign does not count it."""
     from wabcast import phones

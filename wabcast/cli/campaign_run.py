@@ -12,9 +12,12 @@ from wabcast import stops
 from wabcast.cli import output
 from wabcast.cli.campaign_app import Names, app, show, summary
 from wabcast.cli.campaign_consent import ask
+from wabcast.cli.options import Patience, Yes
 from wabcast.errors import WORST_FIRST, Exit, UsageError, WabcastError
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from wabcast.campaign import Campaign
     from wabcast.plan import Ending
     from wabcast.runs import Session
@@ -23,7 +26,6 @@ RAN = (Exit.DONE, Exit.SOME_FAILED, Exit.STOPPED)
 """The endings of a run; with any other nothing was sent, and the error has said why."""
 
 Parallel = Annotated[int, typer.Option(metavar="N", help="So many side by side at most.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask. Needed where there is no terminal.")]
 Trace = Annotated[bool, typer.Option("--trace", help="Write an event for every message.")]
 
 
@@ -38,6 +40,7 @@ def start(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do all but the send.")] = False,
     parallel: Parallel = 5,
     yes: Yes = False,
+    patience: Patience = "10m",
     trace: Trace = False,
 ) -> Exit:
     """Send now, in the foreground. Also goes on with one whose process died.
@@ -48,20 +51,36 @@ def start(
         from wabcast.cli.campaign_check import report_readiness
 
         return worst([report_readiness(name) for name in names])
-    return _go(names, "start", parallel=parallel, yes=yes, trace=trace)
+    return _go(names, "start", parallel=parallel, yes=yes, patience=patience, trace=trace)
 
 
 @app.verb("resume", json=True, examples="wabcast campaign resume spring")
-def resume(names: Names, parallel: Parallel = 5, yes: Yes = False, trace: Trace = False) -> Exit:
+def resume(
+    names: Names,
+    parallel: Parallel = 5,
+    yes: Yes = False,
+    patience: Patience = "10m",
+    trace: Trace = False,
+) -> Exit:
     """Go on with a paused campaign, or with one whose process died. Says what, and asks."""
-    return _go(names, "resume", parallel=parallel, yes=yes, trace=trace)
+    return _go(names, "resume", parallel=parallel, yes=yes, patience=patience, trace=trace)
 
 
-def _go(names: Sequence[str], verb: str, *, parallel: int, yes: bool, trace: bool) -> Exit:
+def _go(
+    names: Sequence[str],
+    verb: str,
+    *,
+    parallel: int,
+    yes: bool,
+    patience: str,
+    trace: bool,
+) -> Exit:
     stops.hear_again(interrupts=True)
     from wabcast.clock import Clock, text
     from wabcast.store import campaigns, copies
+    from wabcast.times import duration
 
+    wait = duration(patience, option="--patience")
     with output.open_store() as db:
         if calmed := copies.meet(db, at=text(Clock().micros())):
             output.warn(copies.warning(calmed))
@@ -77,6 +96,7 @@ def _go(names: Sequence[str], verb: str, *, parallel: int, yes: bool, trace: boo
     endings = carry(
         [(campaign, verb) for campaign in chosen],
         parallel=parallel,
+        patience=wait,
         trace=trace,
         as_shown=not yes,
     )
@@ -103,8 +123,8 @@ def carry(
     chosen: Sequence[tuple[Campaign, str]],
     *,
     parallel: int,
+    patience: timedelta,
     trace: bool = False,
-    attended: bool = True,
     as_shown: bool = False,
 ) -> dict[int, Ending]:
     """Carry campaigns in this process, with a live view, until they end or a signal comes."""
@@ -114,7 +134,7 @@ def carry(
     from wabcast.runs import Session, carry_all
 
     path = output.options().db
-    session = Session(path, Clock(), attended=attended, trace=trace, say=output.warn)
+    session = Session(path, Clock(), patience=patience, trace=trace, say=output.warn)
 
     refused: list[WabcastError] = []
 

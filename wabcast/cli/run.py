@@ -18,10 +18,13 @@ import typer
 from wabcast import stops
 from wabcast.cli import Verbs, output
 from wabcast.cli.loop import leave_at_once, run_loop
+from wabcast.cli.options import Patience
 from wabcast.clock import Clock, text
 from wabcast.errors import Busy, Exit, StoreError, UsageError, WabcastError
+from wabcast.plan import PATIENCE
 
 if TYPE_CHECKING:
+    from datetime import timedelta
     from pathlib import Path
 
     from wabcast.campaign import Campaign
@@ -49,6 +52,7 @@ def run(
     every: Annotated[
         str, typer.Option(metavar="DURATION", help="With --watch: how often to look.")
     ] = "30s",
+    patience: Patience = "10m",
     trace: Annotated[
         bool, typer.Option("--trace", help="Write an event for every message.")
     ] = False,
@@ -61,7 +65,8 @@ def run(
     pause = duration(every, option="--every").total_seconds()
     if pause < 1:
         raise UsageError(f"--every must be at least 1s, not {every}")
-    shift = Shift(output.options().db, watch=watch, every=pause, trace=trace)
+    wait = duration(patience, option="--patience")
+    shift = Shift(output.options().db, watch=watch, every=pause, patience=wait, trace=trace)
     run_loop(shift.work(), sends=True)
     if output.options().json and not watch:
         output.emit(shift.told)
@@ -71,13 +76,16 @@ def run(
 class Shift:
     """One process at work on whatever is due. `codes` and `told` are what became of it."""
 
-    def __init__(self, path: Path, *, watch: bool, every: float, trace: bool) -> None:
+    def __init__(
+        self, path: Path, *, watch: bool, every: float, trace: bool, patience: timedelta = PATIENCE
+    ) -> None:
         self.codes: list[Exit] = []
         self.told: list[dict[str, object]] = []
         self._path = path
         self._watch = watch
         self._every = every
         self._trace = trace
+        self._patience = patience
         self._clock = Clock()
         self._not_before: dict[int, int] = {}
         self._stop = asyncio.Event()
@@ -151,7 +159,12 @@ class Shift:
         from wabcast.runs import Session
 
         session = Session(
-            self._path, self._clock, attended=False, trace=self._trace, say=output.warn
+            self._path,
+            self._clock,
+            attended=False,
+            patience=self._patience,
+            trace=self._trace,
+            say=output.warn,
         )
         tasks: dict[asyncio.Task[None], Campaign] = {}
         stopped = asyncio.create_task(self._stop.wait())
