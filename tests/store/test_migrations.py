@@ -21,6 +21,7 @@ SHIPPED = {
     "m006_canary": "e7902d669b73f6ed",
     "m007_condition": "4d70ca28d7332930",
     "m008_tallies": "79085de0f6c710b3",
+    "m009_autoincrement": "e4ae89ddfe607b0d",
     "m010_recipients_state": "1b8014891ce42a14",
 }
 

@@ -29,7 +29,6 @@ SCRIPTS = {
 """By the name of the step, as `_sqlite_migrations` keeps it."""
 
 AFTER: dict[str, Callable[[Database], None]] = {
-    "m001_the_first_schema": lambda _db: failpoint("in-migration"),
     "m004_whereabouts": lambda db: whereabouts.belong(db.conn),
 }
 
@@ -52,6 +51,7 @@ def _register(name: str) -> None:
         run_script(db, SCRIPTS[name].read_text(encoding="utf-8"))
         if (after := AFTER.get(name)) is not None:
             after(db)
+        failpoint("in-migration")
 
 
 for _name in SCRIPTS:
