@@ -13,10 +13,19 @@ from wabcast.campaign import Campaign, CampaignStatus
 from wabcast.clock import Clock, text
 from wabcast.delivery import MessageStatus
 from wabcast.drafts import Draft
-from wabcast.store import accounts, campaigns
+from wabcast.store import accounts, campaigns, decisions
 from wabcast.store.accounts import Account
 from wabcast.store.database import immediate
+from wabcast.store.decisions import Chosen, Decided
 from wabcast.store.ledger import Due, due
+
+EVERYBODYS = Chosen()
+
+
+def nobody(_campaign: Campaign) -> bool:
+    """No process is at work on it."""
+    return False
+
 
 CONTENT = {"type": "text", "text": {"body": "Hello"}}
 
@@ -128,6 +137,23 @@ class Make:
     def due(self, campaign: Campaign, limit: int = 1000) -> list[Due]:
         """What is owed now, as a run reads it."""
         return due(self.db, campaign.number, now=self.at, after=("", 0), limit=limit)
+
+    def cancel(self, campaign: Campaign, **more: Any) -> bool:
+        """What a person does, as all the following."""
+        more = {"reason": "cancelled by a person", "clock": self.clock, **more}
+        return decisions.cancel(self.db, campaign, at=self.at, **more)
+
+    def retry(self, campaign: Campaign, chosen: Chosen = EVERYBODYS, **more: Any) -> Decided:
+        return decisions.retry(self.db, campaign, chosen, at=self.at, **self._decides(more))
+
+    def settle(
+        self, campaign: Campaign, outcome: str, chosen: Chosen = EVERYBODYS, **more: Any
+    ) -> Decided:
+        told = MessageStatus(outcome)
+        return decisions.settle(self.db, campaign, told, chosen, at=self.at, **self._decides(more))
+
+    def _decides(self, more: dict[str, Any]) -> dict[str, Any]:
+        return {"clock": self.clock, "is_held": nobody, "asked": {}, **more}
 
     def _set(self, table: str, number: int, columns: Mapping[str, Any], key: str = "id") -> None:
         if not columns:

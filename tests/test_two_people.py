@@ -22,10 +22,12 @@ from storm import field_of
 from wabcast import control, drafts
 from wabcast.audience import EVERYBODY, Audience, AudienceKind
 from wabcast.campaign import Campaign, CampaignStatus
+from wabcast.delivery import MessageStatus
 from wabcast.drafts import Draft
 from wabcast.errors import NotFound, Refused, UsageError, WabcastError
-from wabcast.store import audits, campaigns
+from wabcast.store import audits, campaigns, decisions
 from wabcast.store.database import connect, immediate
+from wabcast.store.decisions import Chosen
 
 HI = {"type": "text", "text": {"body": "Hi {{ code }}"}}
 
@@ -76,6 +78,7 @@ def test_a_refresh_beside_a_start_leaves_the_ledger_alone(
 ) -> None:
     seen = make.campaign(people=3)
     move_on(db, make, seen, *verbs)
+    decisions.skip_rest(db, make.look(seen), clock=make.clock)
     rows = [tuple(row) for row in db.execute("select * from campaign_messages order by id")]
     with pytest.raises(Refused, match="Cannot refresh"):
         campaigns.refresh(db, seen, at=make.at)
@@ -123,7 +126,10 @@ ACTS: dict[str, Act] = {
     ),
     "resume": lambda db, _, make, seen: control.wait_again(db, seen, clock=make.clock),
     "retry": lambda db, path, make, seen: control.retry(
-        db, path, seen, clock=make.clock, transient=None
+        db, path, seen, Chosen(), clock=make.clock, leave_alone={}
+    ),
+    "settle": lambda db, path, make, seen: control.settle(
+        db, path, seen, MessageStatus.SENT, Chosen(), clock=make.clock, leave_alone={}
     ),
     "edit": lambda db, _, make, seen: drafts.edit(db, seen, None, Draft(rate="9/s"), make.clock),
     "refresh": lambda db, _, make, seen: campaigns.refresh(db, seen, at=make.at),

@@ -5,18 +5,21 @@ Each is a guarded move in one transaction; the run, if there is one, notices wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wabcast import locks
-from wabcast.campaign import FINISHED, Campaign, CampaignStatus, refusal
+from wabcast.campaign import Campaign, CampaignStatus, refusal
 from wabcast.clock import SECOND, Clock, parse, text
 from wabcast.delivery import MessageStatus
 from wabcast.errors import Busy, Refused, UsageError
-from wabcast.store import campaigns, copies, ledger, schedules
+from wabcast.store import campaigns, copies, decisions, schedules
 from wabcast.store.database import immediate
+from wabcast.store.decisions import Chosen, Decided
+from wabcast.store.pieces import Tick, unheard
 
 if TYPE_CHECKING:
     from wabcast.schedule import Recurrence
@@ -55,24 +58,44 @@ def pause(
     """
     changed = schedules.pause(db, campaign, reason=reason, at=text(clock.micros()))
     _let_go(database, campaign, wait, clock)
+    bury(db, database, campaign)
     return changed
 
 
 def cancel(
-    db: Connection, database: Path, campaign: Campaign, *, clock: Clock, wait: timedelta
+    db: Connection,
+    database: Path,
+    campaign: Campaign,
+    *,
+    clock: Clock,
+    wait: timedelta,
+    within: timedelta | None = None,
+    tick: Tick = unheard,
 ) -> bool:
-    """End it for good: what is pending is skipped. False where it was cancelled already."""
-    changed = _move(
+    """End it for good: what is pending is skipped. False where it was cancelled already.
+
+    Nothing leaves from the first commit on. The others are skipped piece by piece, for as long as
+    `within` allows; what is left is done by the same command again, or by `wabcast run`. Busy if
+    the run still has something on the wire after `wait`: the campaign is cancelled all the same.
+    """
+    changed = decisions.cancel(
         db,
         campaign,
-        "cancel",
-        clock,
+        at=text(clock.micros()),
+        clock=clock,
         reason="cancelled by a person",
-        already=CampaignStatus.CANCELLED,
-        also=lambda: ledger.cancel(db, campaign.number),
+        within=within,
+        tick=tick,
     )
     _let_go(database, campaign, wait, clock)
+    bury(db, database, campaign)
     return changed
+
+
+def bury(db: Connection, database: Path, campaign: Campaign) -> int:
+    """What a run that died left on the wire is in doubt from now on; how many. 0 while a living
+    process holds the campaign."""
+    return decisions.bury(db, campaign, partial(locks.is_held, database))
 
 
 def unschedule(db: Connection, campaign: Campaign, *, clock: Clock) -> bool:
@@ -80,67 +103,88 @@ def unschedule(db: Connection, campaign: Campaign, *, clock: Clock) -> bool:
     return _move(db, campaign, "unschedule", clock, already=CampaignStatus.DRAFT)
 
 
+def failures(
+    kind: str | None,
+    *,
+    contacts: Collection[int] | None,
+    codes: Collection[str],
+    transient: Collection[str],
+) -> Chosen:
+    """Which failures are meant: of these people, with these codes, of this kind: `transient` or
+    `all`. Nothing said: the transient ones of everybody; else the kind only narrows."""
+    named = contacts is not None or bool(codes)
+    if kind == "all" or (kind is None and named):
+        return Chosen(contacts, frozenset(codes) or None)
+    wanted = frozenset(transient) | {decisions.NEVER_TRIED}
+    return Chosen(contacts, wanted & frozenset(codes) if codes else wanted)
+
+
 def retry(
     db: Connection,
     database: Path,
     campaign: Campaign,
+    chosen: Chosen,
     *,
     clock: Clock,
-    transient: Collection[str] | None,
-) -> int:
-    """Failed messages with one of these codes (None: all) are owed again; how many.
+    leave_alone: Mapping[str, timedelta],
+    tick: Tick = unheard,
+) -> Decided:
+    """Failed messages are owed again; how many, and who was left out.
 
-    The campaign is paused then, so that a resume sends them. Refused while it runs.
+    The campaign is paused then, so that a resume sends them. Refused while it runs. Nobody is
+    chosen whom WhatsApp asked to be left alone for now: `leave_alone` says by which codes, and
+    for how long.
     """
-    return _put_back(
+    now = clock.now()
+    return decisions.retry(
         db,
-        database,
         campaign,
-        clock,
-        lambda _at: ledger.retry(
-            db, campaign.number, codes=None if transient is None else sorted(transient)
-        ),
+        chosen,
+        at=text(now),
+        clock=clock,
+        is_held=partial(locks.is_held, database),
+        asked=_since(leave_alone, now),
+        tick=tick,
     )
 
 
 def settle(
-    db: Connection, database: Path, campaign: Campaign, outcome: MessageStatus, *, clock: Clock
-) -> int:
-    """Decide the ones in doubt by hand; how many. As pending, they are sent again on resume."""
-    return _put_back(
-        db,
-        database,
-        campaign,
-        clock,
-        lambda at: ledger.settle_by_hand(db, campaign.number, outcome, at=at),
-    )
-
-
-def _put_back(
     db: Connection,
     database: Path,
     campaign: Campaign,
+    outcome: MessageStatus,
+    chosen: Chosen,
+    *,
     clock: Clock,
-    change: Callable[[str], int],
-) -> int:
-    if locks.is_held(database, campaign):
-        raise Busy(
-            f"{campaign.name} is running",
-            hint=f"first: wabcast campaign pause '{campaign.name}'",
-        )
-    at = text(clock.micros())
-    with immediate(db):
-        now = campaigns.by_id(db, campaign.id)
-        if now.status is CampaignStatus.CANCELLED:
-            raise Refused(
-                f"{campaign.name} was cancelled",
-                hint=f"begin anew: wabcast campaign duplicate '{campaign.name}'",
-            )
-        changed = change(at)
-        owed = campaigns.by_id(db, campaign.id).pending
-        if owed and now.status in FINISHED:
-            campaigns.move(db, now, "reopen", at=at, reason="messages were put back")
-    return changed
+    leave_alone: Mapping[str, timedelta],
+    tick: Tick = unheard,
+) -> Decided:
+    """Decide the ones in doubt by hand, those that a dead run has just left among them.
+
+    As pending, they are sent again on resume, but for those whom `retry` leaves out too.
+    """
+    bury(db, database, campaign)
+    now = clock.now()
+    return decisions.settle(
+        db,
+        campaign,
+        outcome,
+        chosen,
+        at=text(now),
+        clock=clock,
+        is_held=partial(locks.is_held, database),
+        asked=_since(leave_alone, now),
+        tick=tick,
+    )
+
+
+def finish_all(db: Connection, database: Path, *, clock: Clock, within: timedelta) -> None:
+    """Go on with cancels that were interrupted, and with what dead runs left on the wire."""
+    decisions.finish_all(db, partial(locks.is_held, database), clock=clock, within=within)
+
+
+def _since(leave_alone: Mapping[str, timedelta], now: datetime) -> dict[str, str]:
+    return {code: text(now - length) for code, length in leave_alone.items()}
 
 
 def _move(
@@ -151,11 +195,9 @@ def _move(
     *,
     already: CampaignStatus,
     reason: str | None = None,
-    also: Callable[[], object] = lambda: None,
 ) -> bool:
     with immediate(db):
         if campaigns.move(db, campaign, verb, at=text(clock.micros()), reason=reason):
-            also()
             return True
         now = campaigns.by_id(db, campaign.id)
     if now.status is already:

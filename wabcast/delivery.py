@@ -121,7 +121,7 @@ _REACHED = frozenset({_M.SENT, _M.DELIVERED, _M.READ, _M.REPLIED})
 
 MESSAGE_LIFECYCLE: Mapping[MessageStatus, frozenset[MessageStatus]] = {
     _M.PENDING: frozenset({_M.QUEUED, _M.SKIPPED, _M.FAILED}) | _REACHED,
-    _M.QUEUED: frozenset({_M.FAILED, _M.IN_DOUBT, _M.PENDING}) | _REACHED,
+    _M.QUEUED: frozenset({_M.FAILED, _M.IN_DOUBT, _M.PENDING, _M.SKIPPED}) | _REACHED,
     _M.IN_DOUBT: frozenset({_M.FAILED, _M.PENDING}) | _REACHED,
     _M.SENT: frozenset({_M.DELIVERED, _M.READ, _M.REPLIED, _M.FAILED}),
     _M.DELIVERED: frozenset({_M.READ, _M.REPLIED}),
@@ -130,8 +130,9 @@ MESSAGE_LIFECYCLE: Mapping[MessageStatus, frozenset[MessageStatus]] = {
     _M.FAILED: frozenset({_M.PENDING}) | _REACHED,
     _M.SKIPPED: frozenset({_M.PENDING}) | _REACHED,
 }
-"""What may follow what. From `pending` or `skipped` straight to `sent`: a receipt proves that an
-attempt thought refused has gone. `failed → delivered`: evidence beats a failure told before."""
+"""What may follow what. `queued → skipped`: it did not go, and its campaign is over. From
+`pending` or `skipped` straight to `sent`: a receipt proves that an attempt thought refused has
+gone. `failed → delivered`: evidence beats a failure told before."""
 
 RANK = {_M.SENT: 1, _M.DELIVERED: 2, _M.READ: 3, _M.REPLIED: 4}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from wabcast import drafts, locks, schedule
+from wabcast import control, drafts, locks, schedule
 from wabcast.campaign import Campaign, CampaignStatus
 from wabcast.clock import Clock, parse, text
 from wabcast.errors import StoreError, WabcastError
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 RUN = "run"
 """The verb of whoever carries what is due, whatever that means for the campaign."""
+
+AT_LEISURE = timedelta(seconds=2)
+"""How long one look goes on with a cancel that was interrupted; the next goes on with the rest."""
 
 
 @dataclass(slots=True)
@@ -68,7 +71,8 @@ def _back_from_pause(campaign: Campaign, now: datetime) -> bool:
 
 def look(db: Connection, database: Path, *, clock: Clock, home: ZoneInfo) -> Look:
     """Find what is due, and do what needs no sending: copies of recurring campaigns are made,
-    late ones are left to a person or skipped. `home` is the machine's zone."""
+    late ones are left to a person or skipped, and what an interrupted cancel left is gone on with.
+    `home` is the machine's zone."""
     found = Look()
     now = clock.now()
     if calmed := copies.meet(db, at=text(now)):
@@ -91,6 +95,8 @@ def look(db: Connection, database: Path, *, clock: Clock, home: ZoneInfo) -> Loo
             for campaign in schedules.due(db, now)
             if verb(campaign, now) and not locks.is_held(database, campaign)
         ]
+    # After all that must not wait for it: a cancel of a million takes a minute.
+    control.finish_all(db, database, clock=clock, within=AT_LEISURE)
     return found
 
 

@@ -20,7 +20,7 @@ from wabcast.delivery import MessageStatus, Settled
 from wabcast.events import Event
 from wabcast.failpoints import failpoint
 from wabcast.recorder import Recorder
-from wabcast.store import campaigns, database, events, ledger, marks, trials
+from wabcast.store import campaigns, database, events, ledger, marks, pieces, trials
 from wabcast.store.connection_thread import ConnectionThread
 from wabcast.store.ledger import Due
 from wabcast.store.marks import Intended, Intent, Outcome, Told
@@ -88,7 +88,9 @@ class Ledger(Protocol):
 
     async def halt_account(self, reason: str) -> None: ...
 
-    async def expire(self, reason: str) -> int: ...
+    async def expire(self, reason: str) -> int:
+        """Skip some that are still pending; how many. 0: there are no more."""
+        ...
 
 
 CONTROL = """
@@ -100,7 +102,8 @@ select c.status, c.run_id, c.reason, c.pending, c.queued, c.last_slot_at,
 EXPIRE = """
 update campaign_messages
    set status = 'skipped', error_code = 'expired', error_message = :reason
- where campaign_id = :number and status = 'pending'
+ where id in (select id from campaign_messages
+               where campaign_id = :number and status = 'pending' limit :most)
    and exists (select 1 from campaigns where number = :number and run_id = :run)
 """
 
@@ -290,4 +293,9 @@ class SqliteLedger:
 
     async def expire(self, reason: str) -> int:
         wanted = {"number": self.campaign.number, "run": self.run, "reason": reason}
-        return await self._recorder.write(lambda db: int(db.execute(EXPIRE, wanted).rowcount))
+        wanted["most"] = pieces.FIRST
+        count = await self._recorder.write(lambda db: int(db.execute(EXPIRE, wanted).rowcount))
+        failpoint("after-piece")
+        if count == pieces.FIRST:
+            await self._clock.sleep(pieces.GAP)  # others want the file too
+        return count

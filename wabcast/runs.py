@@ -31,9 +31,11 @@ from wabcast.store import (
     condition,
     copies,
     database,
+    decisions,
     figures,
     halts,
     ledger,
+    pieces,
     preflight,
     reach,
     readiness,
@@ -363,7 +365,7 @@ class Session:
             await store.aclose()
             del self.runs[campaign.number]
             with suppress(StoreError):  # whoever comes next sees that the lock is free
-                await recorder.write(lambda db: campaigns.let_go(db, campaign.number, run_id))
+                await recorder.write(lambda db: ledger.let_go(db, campaign.number, run_id))
         return self._judge(campaign, ending)
 
     async def _give_up(self, campaign: Campaign, run_id: str, why: str) -> None:
@@ -374,8 +376,13 @@ class Session:
             ledger.take_over(db, campaign.number, "")
             campaigns.move(db, campaign, "fail", at=at, fence=run_id, reason=f"a bug: {why}")
 
-        with suppress(StoreError):
+        def skip(db: Connection) -> int:
+            return decisions.skip_some(db, campaign, CampaignStatus.FAILED, pieces.FIRST)
+
+        with suppress(StoreError):  # `wabcast run` goes on with what is left
             await self.recorder.write(write, must=True)
+            while await self.recorder.write(skip, must=True) == pieces.FIRST:
+                await self.clock.sleep(pieces.GAP)
 
     async def _settle_receipts(self, provider: Provider) -> None:
         """The played WhatsApp ends with us: have what it owes now."""

@@ -99,6 +99,13 @@ def manners(name: str) -> Manners:
     return Manners.of(provider_class(name))
 
 
+def leave_alone(name: str) -> Mapping[str, timedelta]:
+    """By which codes of this provider WhatsApp asks to leave a person alone, and for how long."""
+    from wabcast.providers.base import Manners
+
+    return Manners.of(provider_class(name)).leave_alone
+
+
 def provider_for(account: Account, *, concurrency: int = 10) -> Provider:
     """Build an account's provider, its secrets read from where they are kept."""
     from wabcast.config import resolve

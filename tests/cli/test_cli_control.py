@@ -13,6 +13,7 @@ from pysqlite3.dbapi2 import Connection
 
 from wabcast import control, locks
 from wabcast.campaign import CampaignStatus
+from wabcast.clock import Clock, text
 from wabcast.store import campaigns, database
 
 Cli = Callable[..., Ran]
@@ -74,7 +75,11 @@ def test_a_run_that_ends_between_two_looks_is_not_called_gone(
         (("cancel", "--yes"), ("completed", "failed"), 5),
         (("retry",), ("draft", "paused", "completed", "failed"), 0),
         (("settle", "--as", "sent"), ("draft", "paused", "completed", "failed"), 0),
+        (("settle", "--as", "sent"), ("cancelled",), 0),
+        (("settle", "--as", "pending"), ("cancelled",), 5),
         (("retry",), ("cancelled",), 5),
+        (("retry", "--phone", "+4915112345678"), ("draft", "completed"), 10),
+        (("settle", "--as", "sent", "--phone", "+4915112345678"), ("draft", "completed"), 10),
         (("watch",), ("draft", "running", "paused", *DONE), 0),
         (("delete",), ("draft", "completed"), 5),
     ],
@@ -155,3 +160,78 @@ def test_an_unreachable_server_is_given_up_as_patience_says(
     assert (now.status, now.pending) == (CampaignStatus.PAUSED, 3)
     assert (now.resume_at is None) is (verb == "start")
     assert cli(*words, "--patience", "soon").code == 2
+
+
+@pytest.mark.usefixtures("states")
+@pytest.mark.parametrize("words", [("retry", "--class", "some"), ("retry", "--phone", "many")])
+def test_what_is_neither_a_class_nor_a_number(quick_cli: Cli, words: tuple[str, ...]) -> None:
+    assert quick_cli("campaign", words[0], "completed", *words[1:]).code == 2
+
+
+def test_retry_says_who_was_left_out_and_why(quick_cli: Cli, make: Make) -> None:
+    campaign = make.campaign(status="completed")
+    for phone, code in (("+4915100000001", "131026"), ("+4915100000002", "131026")):
+        contact = make.contact(phone)
+        make.campaign_message("failed", campaign=campaign, contact=contact, error_code=code)
+    just_now = text(Clock().now())
+    tired = make.contact("+4915100000003")
+    make.campaign_message(
+        "failed", campaign=campaign, contact=tired, error_code="131049", failed_at=just_now
+    )
+    make.db.execute("update contacts set opted_out_at = '2026' where phone like '%2'")
+    ran = quick_cli("campaign", "retry", "spring")
+    assert "no failure was of the passing kind; --class all" in ran.stderr
+    ran = quick_cli("campaign", "retry", "spring", "--code", "131016", "--code", "470")
+    assert "what has failed, has with: 131026 (2), 131049 (1)" in ran.stderr
+    ran = quick_cli("campaign", "retry", "spring", "--class", "all", "--json")
+    assert ran.json["pending"] == 1
+    assert ran.json["status"] == "paused"
+    left = "2 were left as they are: 1 opted out, 1 left alone for now, as WhatsApp asked"
+    assert left in ran.stderr
+    assert "1 are pending again" in ran.stderr
+
+
+def test_retry_and_settle_of_named_people_and_codes(quick_cli: Cli, make: Make) -> None:
+    campaign = make.campaign(status="completed")
+    phones = [f"+491510000000{number}" for number in range(4)]
+    for phone in phones:
+        make.campaign_message("failed", campaign=campaign, contact=make.contact(phone))
+    words = ("--phone", "+49 151 00000000", "--phone", phones[1])
+    assert quick_cli("campaign", "retry", "spring", *words, "--json").json["pending"] == 2
+    assert quick_cli("campaign", "retry", "spring", *words, "--json").json["pending"] == 2
+    words = ("--class", "transient", "--phone", phones[2])
+    assert quick_cli("campaign", "retry", "spring", *words, "--json").json["pending"] == 2
+    assert quick_cli("campaign", "retry", "spring", "--code", "test", "--json").json["pending"] == 4
+    make.db.execute("update campaign_messages set status = 'in_doubt', error_message = 'lost'")
+    ran = quick_cli("campaign", "settle", "spring", "--as", "sent", "--phone", phones[3])
+    assert "not confirmed: Count 1 in doubt of spring as sent?" in ran.stderr
+    words = ("settle", "spring", "--yes", "--json")
+    ran = quick_cli("campaign", *words, "--as", "sent", "--phone", phones[3])
+    assert (ran.json["in_doubt"], ran.json["messages_sent"]) == (3, 1)
+    ran = quick_cli("campaign", *words, "--as", "failed", "--code", "none")
+    assert ran.json["in_doubt"] == 3
+    ran = quick_cli("campaign", *words, "--as", "failed")
+    assert (ran.json["in_doubt"], ran.json["messages_failed"]) == (0, 3)
+
+
+def test_a_pause_of_a_run_that_died_says_what_is_in_doubt(quick_cli: Cli, make: Make) -> None:
+    campaign = make.campaign(status="running", run_id="a run")
+    make.campaign_message("queued", campaign=campaign)
+    ran = quick_cli("campaign", "pause", "spring")
+    assert "1 were on the wire when its process died: they are in doubt" in ran.stderr
+    assert quick_cli("campaign", "audit", "spring", "--json").json == {"ok": True, "findings": []}
+    ran = quick_cli("campaign", "settle", "spring", "--as", "failed", "--yes")
+    assert "settled 1 as failed" in ran.stderr
+
+
+def test_settle_looks_for_what_a_run_left_that_died_in_its_pause(
+    quick_cli: Cli, make: Make
+) -> None:
+    campaign = make.campaign(status="paused", run_id="a run")
+    make.campaign_message("queued", campaign=campaign)
+    audited = quick_cli("campaign", "audit", "spring", "--json")
+    assert audited.code == 1
+    assert "that no run holds" in audited.json["findings"][0]
+    assert quick_cli("campaign", "settle", "spring", "--as", "sent").code == 5
+    assert quick_cli("campaign", "settle", "spring", "--as", "sent", "--yes", "--json").json
+    assert quick_cli("campaign", "audit", "spring", "--json").json == {"ok": True, "findings": []}

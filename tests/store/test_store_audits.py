@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from make import Make
+import pytest
+from make import Make, nobody
 from pysqlite3.dbapi2 import Connection
 
+from wabcast.campaign import FINISHED, CampaignStatus
+from wabcast.delivery import MessageStatus
 from wabcast.store import audits
 from wabcast.store.audits import audit
 from wabcast.store.database import immediate
@@ -54,3 +57,43 @@ def _mend(db: Connection, number: int) -> None:
             " messages_delivered = :messages_delivered where number = :number",
             counts | {"number": number},
         )
+
+
+@pytest.mark.parametrize("status", CampaignStatus)
+@pytest.mark.parametrize("state", MessageStatus)
+def test_every_state_of_a_message_in_every_state_of_a_campaign(
+    db: Connection, make: Make, status: CampaignStatus, state: MessageStatus
+) -> None:
+    """Who is owed a message, or is on the wire, needs somebody who goes on."""
+    campaign = make.campaign(status=status, run_id=RUN)
+    make.campaign_message(state, campaign=campaign)
+    held, left = audit(db, make.look(campaign)), audit(db, make.look(campaign), nobody)
+    match state:
+        case MessageStatus.PENDING if status in FINISHED:
+            assert len(held) == len(left) == 1
+            assert f"the campaign is {status}, and 1 are still owed a message" in held[0]
+        case MessageStatus.QUEUED if status is not CampaignStatus.RUNNING:
+            assert left == [f"1 are on the wire of a {status} campaign that no run holds"]
+            pausing = status in (CampaignStatus.PAUSED, CampaignStatus.CANCELLED)
+            assert held == ([] if pausing else left)
+        case _:
+            assert held == left == []
+
+
+@pytest.mark.parametrize("status", ["running", "paused", "cancelled"])
+def test_what_another_run_has_on_the_wire(db: Connection, make: Make, status: str) -> None:
+    campaign = make.campaign(status=status, run_id=RUN)
+    make.campaign_message("queued", campaign=campaign, run_id="another")
+    [finding] = audit(db, make.look(campaign))
+    assert finding == "1 are on the wire of another run than the one that holds it"
+    db.execute("update campaigns set run_id = null")
+    [finding] = audit(db, make.look(campaign))
+    assert finding == f"1 are on the wire of a {status} campaign that no run holds"
+
+
+@pytest.mark.parametrize("state", ["pending", "queued", "skipped", "in_doubt"])
+def test_what_has_an_id_of_whatsapps_has_left(db: Connection, make: Make, state: str) -> None:
+    campaign = make.campaign(status="running", run_id=RUN)
+    make.campaign_message(state, campaign=campaign, whatsapp_message_id="wamid.1")
+    [finding] = audit(db, make.look(campaign))
+    assert "its times say otherwise" in finding

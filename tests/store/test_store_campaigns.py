@@ -13,7 +13,7 @@ from wabcast.audience import Audience, AudienceKind
 from wabcast.campaign import EDITABLE, CampaignStatus
 from wabcast.drafts import Draft
 from wabcast.errors import NotFound, Refused
-from wabcast.store import campaigns
+from wabcast.store import campaigns, ledger
 from wabcast.store.database import immediate
 
 KEYS = """
@@ -121,14 +121,14 @@ def test_a_running_campaign_is_not_deleted(db: Connection, make: Make) -> None:
 def test_a_run_lets_go_only_of_its_own(db: Connection, make: Make) -> None:
     campaign = make.campaign(status="running", run_id="mine")
     with immediate(db):
-        campaigns.let_go(db, campaign.number, "another's")
+        ledger.let_go(db, campaign.number, "another's")
         campaigns.hold(db, campaign.number, "another's", "something")
     assert make.look(campaign) == campaign
     with immediate(db):
         campaigns.hold(db, campaign.number, "mine", "pace 20/m")
     assert make.look(campaign).holding == "pace 20/m"
     with immediate(db):
-        campaigns.let_go(db, campaign.number, "mine")
+        ledger.let_go(db, campaign.number, "mine")
     assert make.look(campaign).run_id is None
     assert make.look(campaign).holding is None
 

@@ -14,14 +14,14 @@ import sqlite_utils
 from conftest import StillClock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from make import Make
+from make import Make, nobody
 from pysqlite3.dbapi2 import Connection
 
 from wabcast import metrics
 from wabcast.campaign import Campaign
 from wabcast.clock import parse, text
 from wabcast.delivery import MessageStatus
-from wabcast.store import audits, campaigns, erasure, figures, ledger, tallies
+from wabcast.store import audits, campaigns, decisions, erasure, figures, tallies
 from wabcast.store.database import immediate
 from wabcast.store.migrations import migrations
 
@@ -132,13 +132,11 @@ def test_reasons_that_name_the_person_are_many_and_told_in_bounds(
     assert sum(cause["people"] for cause in told) == 21
 
 
-CHANGES: dict[str, Callable[[Connection, int], Any]] = {
-    "retried": lambda db, number: ledger.retry(db, number, codes=None),
-    "settled": lambda db, number: ledger.settle_by_hand(
-        db, number, MessageStatus.FAILED, at="2026-11-05T12:00:00.000Z"
-    ),
-    "cancelled": ledger.cancel,
-    "taken over": lambda db, number: ledger.take_over(db, number, "another"),
+CHANGES: dict[str, Callable[[Make, Campaign], Any]] = {
+    "retried": lambda make, campaign: make.retry(campaign),
+    "settled": lambda make, campaign: make.settle(campaign, "failed"),
+    "cancelled": lambda make, campaign: make.cancel(campaign),
+    "taken over": lambda make, campaign: decisions.bury(make.db, campaign, nobody),
 }
 
 
@@ -149,8 +147,7 @@ def test_what_is_told_follows_what_the_ledger_does(
     make.campaign_message("failed", campaign=spring, sent_at="2026-11-05T09:00:00.000Z")
     the_same_as_the_rows(db, spring)
     before = figures.stats(db, spring)
-    with immediate(db):
-        CHANGES[change](db, spring.number)
+    CHANGES[change](make, spring)
     assert figures.stats(db, spring)["causes"] != before["causes"]
     the_same_as_the_rows(db, spring)
 
@@ -247,8 +244,7 @@ def test_a_draft_is_counted_anew_when_its_people_are(db: Connection, make: Make)
     draft = make.campaign(people=3)
     erasure.remove(db, "+49150000001" + "11", at=make.at)
     assert figures.stats(db, draft)["causes"][0]["code"] == "removed"
-    with immediate(db):
-        campaigns.refresh(db, draft, at=make.at)
+    campaigns.refresh(db, draft, at=make.at)
     assert figures.stats(db, draft)["causes"] == []
     assert (make.look(draft).skipped, make.look(draft).pending) == (0, 2)
     assert audits.audit(db, draft) == []
@@ -287,8 +283,7 @@ def test_what_was_counted_coarsely_is_not_shown_finely(
     """A canary failed, and all were sent days later, within minutes: kept by the hour."""
     campaign = make.campaign()
     make.campaign_message("failed", campaign=campaign, sent_at=make.at)
-    with immediate(db):
-        ledger.retry(db, campaign.number, codes=None)
+    make.retry(campaign)
     for seconds in range(0, 600, 60):
         when = text(clock.now() + timedelta(days=4, seconds=seconds))
         make.campaign_message("sent", campaign=campaign, sent_at=when)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,10 +13,25 @@ from wabcast.cli.campaign_app import Name, Names, app, show
 from wabcast.cli.campaign_words import moment
 from wabcast.errors import Exit, UsageError, WabcastError
 
+if TYPE_CHECKING:
+    from wabcast.campaign import Campaign
+    from wabcast.store.decisions import Chosen, Decided
+
 Wait = Annotated[
     str, typer.Option(metavar="DURATION", help="How long to wait for what is on the wire.")
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+ThesePhones = Annotated[
+    list[str] | None,
+    typer.Option("--phone", metavar="PHONE", help="Only of this person; may be repeated."),
+]
+TheseCodes = Annotated[
+    list[str] | None,
+    typer.Option("--code", metavar="CODE", help="Only with this code; may be repeated."),
+]
+
+LONG = 20_000
+"""Messages whose change takes long enough to say how far it has come."""
 
 
 @app.verb("pause", json=True, examples="wabcast campaign pause spring --wait 1m")
@@ -40,10 +57,12 @@ def pause(names: Names, wait: Wait = "30s") -> Exit:
                 output.fail(exc)
                 codes.append(exc.exit_code)
                 continue
+            now = campaigns.by_id(db, campaign.id)
             told = "paused" if changed else "was paused already"
             output.note(f"{campaign.name} {told}; go on with: campaign resume '{campaign.name}'")
+            _note_doubts(now, now.in_doubt - campaign.in_doubt)
             if output.options().json:
-                show(campaigns.by_id(db, campaign.id))
+                show(now)
     from wabcast.cli.campaign_run import worst
 
     return worst(codes)
@@ -64,79 +83,174 @@ def cancel(name: Name, wait: Wait = "30s", yes: Yes = False) -> None:
         if campaign.status is not CampaignStatus.CANCELLED:
             question = f"Cancel {campaign.name}? {campaign.pending:,} will not get it."
             output.confirm(question, yes=yes)
-        changed = control.cancel(db, output.options().db, campaign, clock=Clock(), wait=patience)
+        with _long("cancelling", campaign.pending) as tick:
+            changed = control.cancel(
+                db, output.options().db, campaign, clock=Clock(), wait=patience, tick=tick
+            )
+        now = campaigns.by_id(db, campaign.id)
         output.note(f"{campaign.name} {'cancelled' if changed else 'was cancelled already'}")
+        _note_doubts(now, now.in_doubt - campaign.in_doubt)
         if output.options().json:
-            show(campaigns.by_id(db, campaign.id))
+            show(now)
 
 
-@app.verb("retry", json=True, examples="wabcast campaign retry spring --class all")
+@contextmanager
+def _long(label: str, total: int) -> Iterator[Callable[[int], object]]:
+    """How far it has come, where it takes long."""
+    if total < LONG:
+        yield lambda _count: None
+        return
+    with output.progress(label, total) as bar:
+        yield bar.advance
+
+
+def _note_doubts(campaign: Campaign, new: int) -> None:
+    if new > 0:
+        output.note(
+            f"{new:,} were on the wire when its process died: they are in doubt. A receipt may "
+            f"settle them, or you: wabcast campaign settle '{campaign.name}' --as sent|failed"
+        )
+
+
+def _note_left(decided: Decided) -> None:
+    if left := decided.left:
+        why = ", ".join(f"{count:,} {reason}" for reason, count in left.most_common())
+        output.note(f"{left.total():,} were left as they are: {why}")
+
+
+@app.verb(
+    "retry",
+    json=True,
+    examples="wabcast campaign retry spring --class all\n"
+    "wabcast campaign retry spring --code 131026 --phone +4915123456789",
+)
 def retry(
     name: Name,
     kind: Annotated[
-        str,
-        typer.Option("--class", metavar="CLASS", help="transient: what may go now; or all."),
-    ] = "transient",
+        str | None,
+        typer.Option(
+            "--class",
+            metavar="CLASS",
+            help="transient: what may go now (if no --phone or --code is given); or all.",
+        ),
+    ] = None,
+    phone: ThesePhones = None,
+    code: TheseCodes = None,
 ) -> None:
-    """Make failed messages pending again; `resume` sends them."""
+    """Make failed messages pending again; `resume` sends them.
+
+    Never of people who are opted out or blocked, or whom WhatsApp asked to be left alone for now
+    (131049: a day).
+    """
     from wabcast import control, wiring
     from wabcast.clock import Clock
-    from wabcast.store import accounts, campaigns
+    from wabcast.store import accounts, campaigns, decisions
 
-    if kind not in ("transient", "all"):
+    if kind not in (None, "transient", "all"):
         raise UsageError(f"not a --class: {kind!r}", hint="transient or all")
+    phones = _numbers(phone)
     with output.open_store() as db:
         campaign = campaigns.get(db, name)
-        provider = wiring.provider_class(accounts.get(db, campaign.account).provider)
-        changed = control.retry(
-            db,
-            output.options().db,
-            campaign,
-            clock=Clock(),
-            transient=None if kind == "all" else provider.transient_codes,
+        provider = accounts.get(db, campaign.account).provider
+        chosen = control.failures(
+            kind,
+            contacts=decisions.choose(db, campaign, phones),
+            codes=code or (),
+            transient=wiring.provider_class(provider).transient_codes,
         )
+        with _long("putting back", campaign.messages_failed) as tick:
+            decided = control.retry(
+                db,
+                output.options().db,
+                campaign,
+                chosen,
+                clock=Clock(),
+                leave_alone=wiring.leave_alone(provider),
+                tick=tick,
+            )
+        failed = decisions.failed_codes(db, campaign.number)
         campaign = campaigns.by_id(db, campaign.id)
-    if changed:
+    _note_left(decided)
+    if decided.changed:
         output.note(
-            f"{changed:,} are pending again; send them: wabcast campaign resume '{campaign.name}'"
+            f"{decided.changed:,} are pending again; send them: "
+            f"wabcast campaign resume '{campaign.name}'"
         )
-    elif kind == "transient" and campaign.messages_failed:
-        output.note("no failure was of the passing kind; --class all tries every one of them")
-    else:
-        output.note("nothing had failed")
+    elif not decided.left:
+        output.note(_nothing_to_retry(chosen, failed, named=bool(phones or code)))
     show(campaign)
 
 
-@app.verb("settle", json=True, examples="wabcast campaign settle spring --as failed --yes")
+def _nothing_to_retry(chosen: Chosen, failed: Mapping[str | None, int], *, named: bool) -> str:
+    if not failed:
+        return "nothing had failed"
+    if not named and chosen.codes is not None:
+        return "no failure was of the passing kind; --class all tries every one of them"
+    there = ", ".join(f"{code or 'without a code'} ({n:,})" for code, n in failed.items())
+    return f"none of them had failed; what has failed, has with: {there}"
+
+
+def _numbers(phones: list[str] | None) -> list[str]:
+    from wabcast.cli.contact_words import number
+
+    return [number(phone, None) for phone in phones or ()]
+
+
+@app.verb(
+    "settle",
+    json=True,
+    examples="wabcast campaign settle spring --as failed --yes\n"
+    "wabcast campaign settle spring --as sent --phone +4915123456789",
+)
 def settle(
     name: Name,
     outcome: Annotated[
         str, typer.Option("--as", metavar="WHAT", help="sent, failed, or pending: send again.")
     ],
+    phone: ThesePhones = None,
+    code: TheseCodes = None,
     yes: Yes = False,
 ) -> None:
-    """Decide by hand what became of the messages in doubt."""
-    from wabcast import control
+    """Decide by hand what became of the messages in doubt.
+
+    As pending, who is opted out or blocked, or whom WhatsApp asked to be left alone for now, stays
+    in doubt; of a cancelled campaign nothing is sent again.
+    """
+    from wabcast import control, wiring
     from wabcast.clock import Clock
     from wabcast.delivery import MessageStatus
-    from wabcast.store import campaigns
+    from wabcast.store import accounts, campaigns, decisions
 
     if outcome not in ("sent", "failed", "pending"):
         raise UsageError(f"not an --as: {outcome!r}", hint="sent, failed or pending")
+    phones, path = _numbers(phone), output.options().db
     with output.open_store() as db:
         campaign = campaigns.get(db, name)
-        if campaign.in_doubt:
+        contacts = decisions.choose(db, campaign, phones)
+        chosen = decisions.Chosen(contacts, frozenset(code) if code else None)
+        control.bury(db, path, campaign)
+        if count := decisions.count_in_doubt(db, campaign, chosen):
             again = " They may get it twice." if outcome == "pending" else ""
-            output.confirm(
-                f"Count {campaign.in_doubt:,} in doubt of {campaign.name} as {outcome}?{again}",
-                yes=yes,
+            question = f"Count {count:,} in doubt of {campaign.name} as {outcome}?{again}"
+            output.confirm(question, yes=yes)
+        with _long("settling", count) as tick:
+            decided = control.settle(
+                db,
+                path,
+                campaign,
+                MessageStatus(outcome),
+                chosen,
+                clock=Clock(),
+                leave_alone=wiring.leave_alone(accounts.get(db, campaign.account).provider),
+                tick=tick,
             )
-        changed = control.settle(
-            db, output.options().db, campaign, MessageStatus(outcome), clock=Clock()
-        )
         campaign = campaigns.by_id(db, campaign.id)
-    output.note(f"settled {changed:,} as {outcome}" if changed else "nothing was in doubt")
-    if changed and outcome == "pending":
+    _note_left(decided)
+    if decided.changed:
+        output.note(f"settled {decided.changed:,} as {outcome}")
+    elif not decided.left:
+        output.note("nothing was in doubt")
+    if decided.changed and outcome == "pending":
         output.note(f"send them: wabcast campaign resume '{campaign.name}'")
     show(campaign)
 

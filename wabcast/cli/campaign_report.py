@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -147,11 +148,13 @@ def _recipient(row: Row) -> dict[str, Any]:
 @app.verb("audit", json=True)
 def audit(name: Name) -> Exit:
     """Prove the ledger: counters equal rows, at most one accepted send each, nothing gone back."""
+    from wabcast import locks
     from wabcast.store import audits, campaigns
 
+    path = output.options().db
     with output.open_store() as db:
         campaign = campaigns.get(db, name)
-        findings = audits.audit(db, campaign)
+        findings = audits.audit(db, campaign, partial(locks.is_held, path))
     if output.options().json:
         output.emit({"ok": not findings, "findings": findings})
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from wabcast.cli import output
 from wabcast.errors import Exit
 
@@ -11,10 +13,12 @@ def audit() -> Exit:
 
     --json: `ok`, `findings`, `campaigns`, `messages` (how many were looked at), `proved`.
     """
+    from wabcast import locks
     from wabcast.store import audits
 
+    path = output.options().db
     with output.open_store() as db:
-        proof = audits.audit_file(db)
+        proof = audits.audit_file(db, partial(locks.is_held, path))
     ok = not proof.findings
     proved = [*audits.PROVED, *audits.PROVED_OF_FILE]
     if output.options().json:

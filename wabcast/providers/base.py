@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from wabcast.delivery import Verdict
@@ -113,13 +114,15 @@ class Manners:
 
     `jitter` (`default_jitter`, as `5s-15s`) for campaigns that name none, `daily_cap`
     (`default_daily_cap`, people) for accounts that name none, `caution` is told once when an
-    account is added, `carries` are the only types of messages it can send.
+    account is added, `carries` are the only types of messages it can send. `leave_alone` are the
+    codes by which WhatsApp asks to leave a person alone, and for how long.
     """
 
     jitter: str | None = None
     daily_cap: int | None = None
     caution: str | None = None
     carries: frozenset[str] | None = None
+    leave_alone: Mapping[str, timedelta] = field(default_factory=dict)
 
     @classmethod
     def of(cls, kind: type[Provider]) -> Manners:
@@ -128,6 +131,7 @@ class Manners:
             getattr(kind, "default_daily_cap", None),
             getattr(kind, "caution", None),
             getattr(kind, "carries", None),
+            getattr(kind, "leave_alone", {}),
         )
 
 

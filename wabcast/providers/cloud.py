@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
 from typing import Any, ClassVar, ParamSpec, TypeVar
 from urllib.parse import quote
 
@@ -79,6 +80,7 @@ class CloudProvider:
     optional_secrets: ClassVar[tuple[str, ...]] = ("app_secret", "verify_token")
     default_rate: ClassVar[str | None] = "80/s"
     transient_codes: ClassVar[frozenset[str]] = cloud_codes.TRANSIENT
+    leave_alone: ClassVar[Mapping[str, timedelta]] = cloud_codes.LEAVE_ALONE
 
     def __init__(
         self,

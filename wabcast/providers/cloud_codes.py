@@ -34,13 +34,15 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """`wait` is in seconds; `halt_after` how many in a row are no accident."""
+    """`wait` is in seconds; `halt_after` how many in a row are no accident; `leave_alone` is for
+    how long WhatsApp asks to send nothing more to this person."""
 
     fault: Fault
     reason: str
     advice: str = ""
     wait: int | None = None
     halt_after: int = 20
+    leave_alone: timedelta | None = None
 
 
 _T, _TP, _R, _P, _O, _M, _C, _A = Fault
@@ -76,6 +78,7 @@ CODES: Mapping[int, Meaning] = {
         _P,
         "WhatsApp held it back: this person gets too much marketing, or is in the US",
         "Not before 24 hours, and then only if it matters.",
+        leave_alone=timedelta(hours=24),
     ),
     130472: Meaning(_P, "this person is in an experiment of WhatsApp's and gets no marketing"),
     # the person
@@ -182,6 +185,11 @@ TRANSIENT = frozenset(
     str(code) for code, meaning in CODES.items() if meaning.fault in {_T, _TP, _R}
 ) | {"connect", "429", "131053", "131014"}
 """Codes after which the same message may go through another time."""
+
+LEAVE_ALONE = {
+    str(code): meaning.leave_alone for code, meaning in CODES.items() if meaning.leave_alone
+}
+"""After which codes a person is left alone, and for how long."""
 
 # Said by a proxy or a wrong address, not by WhatsApp: nobody's message is at fault.
 _NOT_THERE = {

@@ -193,11 +193,17 @@ class DuplicateAsked(Asked):
 
 
 class RetryAsked(Asked):
-    kind: Literal["transient", "all"] = Field("transient", alias="class")
+    """Without `class`: what failed for a passing reason, or all of the named phones and codes."""
+
+    kind: Literal["transient", "all"] | None = Field(None, alias="class")
+    phones: list[str] = []
+    codes: list[str] = []
 
 
 class SettleAsked(Asked):
     outcome: Literal["sent", "failed", "pending"] = Field(alias="as")
+    phones: list[str] = []
+    codes: list[str] = []
 
 
 class Changed(BaseModel):

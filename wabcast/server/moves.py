@@ -74,9 +74,10 @@ def resume(db: Connection, campaign: Campaign, clock: Clock) -> Campaign:
 
 
 def cancel(db: Connection, path: Path, campaign: Campaign, clock: Clock) -> Campaign:
-    """Cancelled in the file, whether or not a run still waits for answers: they are recorded."""
+    """Cancelled in the file, whether or not a run still waits for answers: they are recorded. Of
+    very many the last are skipped by the runner: nobody's request waits a minute for them."""
     try:
-        control.cancel(db, path, campaign, clock=clock, wait=LET_GO)
+        control.cancel(db, path, campaign, clock=clock, wait=LET_GO, within=LET_GO)
     except Busy:
         if campaigns.by_id(db, campaign.id).status is not CampaignStatus.CANCELLED:
             raise

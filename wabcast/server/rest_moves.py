@@ -11,6 +11,7 @@ from wabcast import control, wiring
 from wabcast.campaign import Campaign
 from wabcast.delivery import MessageStatus
 from wabcast.errors import UsageError
+from wabcast.phones import BadPhone, parse
 from wabcast.schedule import Recurrence
 from wabcast.server import moves
 from wabcast.server.desk import Desk, may
@@ -24,7 +25,8 @@ from wabcast.server.models import (
     ScheduleAsked,
     SettleAsked,
 )
-from wabcast.store import accounts, campaigns
+from wabcast.store import accounts, campaigns, decisions
+from wabcast.store.decisions import Chosen
 from wabcast.times import known_zone
 
 router = APIRouter(prefix="/campaigns/{id}", tags=["campaigns"])
@@ -119,10 +121,22 @@ def retry(
     desk: Settles,
 ) -> Answer[Changed]:
     campaign = desk.campaign(id)
-    provider = wiring.provider_class(accounts.get(desk.db, campaign.account).provider)
-    codes = None if asked.kind == "all" else provider.transient_codes
-    changed = control.retry(desk.db, desk.path, campaign, clock=desk.clock, transient=codes)
-    return _changed(desk, campaign, changed)
+    provider = accounts.get(desk.db, campaign.account).provider
+    chosen = control.failures(
+        asked.kind,
+        contacts=decisions.choose(desk.db, campaign, _numbers(asked.phones)),
+        codes=asked.codes,
+        transient=wiring.provider_class(provider).transient_codes,
+    )
+    decided = control.retry(
+        desk.db,
+        desk.path,
+        campaign,
+        chosen,
+        clock=desk.clock,
+        leave_alone=wiring.leave_alone(provider),
+    )
+    return _changed(desk, campaign, decided.changed)
 
 
 @router.post("/settle", summary="Decide what became of the messages in doubt")
@@ -132,9 +146,24 @@ def settle(
     desk: Settles,
 ) -> Answer[Changed]:
     campaign = desk.campaign(id)
-    outcome = MessageStatus(asked.outcome)
-    changed = control.settle(desk.db, desk.path, campaign, outcome, clock=desk.clock)
-    return _changed(desk, campaign, changed)
+    contacts = decisions.choose(desk.db, campaign, _numbers(asked.phones))
+    decided = control.settle(
+        desk.db,
+        desk.path,
+        campaign,
+        MessageStatus(asked.outcome),
+        Chosen(contacts, frozenset(asked.codes) or None),
+        clock=desk.clock,
+        leave_alone=wiring.leave_alone(accounts.get(desk.db, campaign.account).provider),
+    )
+    return _changed(desk, campaign, decided.changed)
+
+
+def _numbers(phones: list[str]) -> list[str]:
+    try:
+        return [parse(phone) for phone in phones]
+    except BadPhone as exc:
+        raise UsageError(f"no phone number: {exc.reason}", hint="as in +4915123456789") from None
 
 
 def _moved(message: str, campaign: Campaign) -> Answer[Move]:

@@ -9,11 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wabcast.store import figures, tallies
+from wabcast.campaign import FINISHED, CampaignStatus
+from wabcast.store import campaigns, figures, tallies
 
 if TYPE_CHECKING:
     from wabcast.campaign import Campaign
-    from wabcast.store.database import Connection
+    from wabcast.store.database import Connection, Row
+    from wabcast.store.decisions import IsHeld
+
+_CANCELLED = CampaignStatus.CANCELLED
 
 COUNTED = """
 select count(*) as total_recipients,
@@ -55,6 +59,8 @@ select id, status from campaign_messages
     or (status = 'failed' and delivered_at is not null)
     or (status in ('pending', 'skipped', 'queued', 'in_doubt')
         and coalesce(sent_at, delivered_at, read_at, replied_at, failed_at) is not null)
+    or (status in ('pending', 'skipped', 'queued', 'in_doubt')
+        and whatsapp_message_id is not null)
     or read_at < delivered_at or replied_at < read_at
     or (status in ('queued', 'in_doubt') and attempts = 0)
     or (status in ('sent', 'delivered', 'read', 'replied') and attempts = 0
@@ -62,9 +68,11 @@ select id, status from campaign_messages
  limit 20
 """
 
-OWED = """
+# What is on the wire belongs to the run that holds the campaign.
+FOREIGN = """
 select count(*) from campaign_messages m join campaigns c on c.number = m.campaign_id
- where c.number = :number and c.status = 'completed' and m.status in ('pending', 'queued')
+ where c.number = :number and c.run_id is not null and m.status = 'queued'
+   and m.run_id is distinct from c.run_id
 """
 
 REASONLESS = """
@@ -99,7 +107,8 @@ PROVED = (
     "what stats keep is what the rows say",
     "no message of WhatsApp's belongs to two people",
     "no status has gone backwards, none lacks its time",
-    "nobody is owed a message by a completed campaign",
+    "nobody is owed a message by a campaign that is over",
+    "nothing is on the wire but of the run that holds the campaign",
     "every failure, doubt and skip has a reason",
     "whoever answered is counted as having replied",
     "nobody was written to after they had opted out or been blocked",
@@ -148,6 +157,11 @@ PROVED_OF_FILE = (
 )
 
 
+def assumed(_campaign: Campaign) -> bool:
+    """Without a look at the locks: a campaign that has a run is held by it."""
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Proof:
     """What an audit of the whole file looked at: `findings` are sentences, none where sound."""
@@ -157,18 +171,18 @@ class Proof:
     findings: list[str]
 
 
-def audit(db: Connection, campaign: Campaign) -> list[str]:
+def audit(db: Connection, campaign: Campaign, is_held: IsHeld = assumed) -> list[str]:
     """What is wrong with the ledger of a campaign, in words; nothing where it is sound."""
-    return _audit(db, campaign.number)[1]
+    return _audit(db, campaign.number, is_held)[1]
 
 
-def audit_file(db: Connection) -> Proof:
+def audit_file(db: Connection, is_held: IsHeld = assumed) -> Proof:
     """Every campaign, and what holds between the tables; each campaign of one moment."""
     found: list[str] = []
     count = messages = after = 0
     while numbers := [row[0] for row in db.execute(NUMBERS, {"after": after})]:
         for number in numbers:
-            name, findings, rows = _named(db, number)
+            name, findings, rows = _named(db, number, is_held)
             count += 1
             messages += rows
             found += [f"{name}: {finding}" for finding in findings]
@@ -178,15 +192,15 @@ def audit_file(db: Connection) -> Proof:
     return Proof(count, messages, found)
 
 
-def _named(db: Connection, number: int) -> tuple[str, list[str], int]:
+def _named(db: Connection, number: int, is_held: IsHeld) -> tuple[str, list[str], int]:
     row = db.execute("select name from campaigns where number = ?", (number,)).fetchone()
     if row is None:  # deleted since it was listed
         return "", [], 0
-    rows, findings = _audit(db, number)
+    rows, findings = _audit(db, number, is_held)
     return str(row[0]), findings, rows
 
 
-def _audit(db: Connection, number: int) -> tuple[int, list[str]]:
+def _audit(db: Connection, number: int, is_held: IsHeld) -> tuple[int, list[str]]:
     findings: list[str] = []
     wanted = {"number": number}
     with figures.moment(db):
@@ -209,8 +223,7 @@ def _audit(db: Connection, number: int) -> tuple[int, list[str]]:
             f"message {message} is {status}, and its times say otherwise"
             for message, status in db.execute(BACKWARDS, wanted)
         ]
-        if owed := db.execute(OWED, wanted).fetchone()[0]:
-            findings.append(f"the campaign is completed, and {owed} are still owed a message")
+        findings += _unended(db, campaigns.by_number(db, number), row, is_held)
         if silent := db.execute(REASONLESS, wanted).fetchone()[0]:
             findings.append(f"{silent} failed, are in doubt or were skipped without a reason")
         if lost := db.execute(UNCOUNTED, wanted).fetchone()[0]:
@@ -218,6 +231,31 @@ def _audit(db: Connection, number: int) -> tuple[int, list[str]]:
         if unwanted := db.execute(UNWANTED, wanted).fetchone()[0]:
             findings.append(f"{unwanted} were written to after they had opted out or been blocked")
         return int(row["total_recipients"]), findings
+
+
+def _unended(db: Connection, campaign: Campaign, counted: Row, is_held: IsHeld) -> list[str]:
+    """Who has no end, as law 2 wants one: owed by a campaign that is over, or on a wire that
+    nobody holds. A running campaign whose process died is taken over by the next run."""
+    findings = []
+    owed, queued, status = counted["pending"], counted["queued"], campaign.status
+    if owed and status in FINISHED:
+        way = f"; go on: wabcast campaign cancel '{campaign.name}'" if status is _CANCELLED else ""
+        findings.append(f"the campaign is {status}, and {owed} are still owed a message{way}")
+    if queued and not _may_hold(campaign, is_held):
+        findings.append(f"{queued} are on the wire of a {status} campaign that no run holds")
+    elif foreign := db.execute(FOREIGN, {"number": campaign.number}).fetchone()[0]:
+        findings.append(f"{foreign} are on the wire of another run than the one that holds it")
+    return findings
+
+
+def _may_hold(campaign: Campaign, is_held: IsHeld) -> bool:
+    match campaign.status:
+        case CampaignStatus.RUNNING:
+            return campaign.run_id is not None
+        case CampaignStatus.PAUSED | CampaignStatus.CANCELLED:
+            return campaign.run_id is not None and is_held(campaign)
+        case _:
+            return False
 
 
 def _between(db: Connection) -> list[str]:

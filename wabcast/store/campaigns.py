@@ -97,9 +97,6 @@ update campaigns
  where id = :id and status in ('draft', 'scheduled')
 """
 
-LET_GO = (
-    "update campaigns set run_id = null, holding = null where number = :number and run_id = :run"
-)
 HOLD = "update campaigns set holding = :holding where number = :number and run_id = :run"
 CLEAR = "delete from campaign_messages where campaign_id = :number"
 CLEAR_TALLIES = "delete from campaign_tallies where campaign_id = :number"
@@ -349,11 +346,6 @@ def set_schedule(
     """When `run` is to start it; in the transaction that makes it scheduled."""
     row = {"id": campaign.id, "scheduled_at": at, "repeat": repeat}
     db.execute(SCHEDULE, {**row, "if_missed": if_missed, "timezone": timezone})
-
-
-def let_go(db: Connection, campaign: int, run: str) -> None:
-    """The run is over: the campaign is nobody's."""
-    db.execute(LET_GO, {"number": campaign, "run": run})
 
 
 def hold(db: Connection, campaign: int, run: str, holding: str | None) -> None:

@@ -2,21 +2,26 @@
 
 Every write names the state it expects and the run that holds the campaign; a row that has
 moved on is left alone. What may have left is never made pending again here: only a person
-(`settle_by_hand`) or a receipt may do that. The two marks around a request are in `marks`.
+(`decisions.settle`) or a receipt may do that. The two marks around a request are in `marks`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wabcast.delivery import MessageStatus
+from wabcast.campaign import CampaignStatus
 from wabcast.failpoints import failpoint
 
 if TYPE_CHECKING:
     from wabcast.store.database import Connection, Row
+
+OWED_BY: Mapping[CampaignStatus, tuple[str, str]] = {
+    CampaignStatus.CANCELLED: ("cancelled", "campaign cancelled"),
+    CampaignStatus.FAILED: ("campaign_failed", "the campaign failed before their turn"),
+}
+"""Why those are skipped whom a campaign that is over owed a message: code and reason."""
 
 AT_ONCE = "1970-01-01T00:00:00.000Z"
 """Due, whatever the clock says: one that was set back holds nobody up."""
@@ -65,6 +70,10 @@ update campaign_messages
    set status = 'in_doubt', error_code = 'crash',
        error_message = 'the process died while this was on the wire'
  where campaign_id = :campaign and status = 'queued' and run_id is not :run
+"""
+
+LET_GO = """
+update campaigns set run_id = null, holding = null where number = :campaign and run_id = :run
 """
 
 OPT_OUT = """
@@ -169,70 +178,7 @@ def take_over(db: Connection, campaign: int, run: str) -> int:
     return changed
 
 
-RETRY = """
-update campaign_messages
-   set status = 'pending', due_at = :at_once, failed_at = null, sent_at = null,
-       whatsapp_message_id = null
- where campaign_id = :campaign and status = 'failed'
-   and (:codes is null or error_code in (select value from json_each(:codes)))
-   and contact_id is not null
-"""
-
-FAILED_CODES = """
-select error_code, count(*) from campaign_messages
- where campaign_id = :campaign and status = 'failed' group by error_code
-"""
-
-SETTLE_SENT = """
-update campaign_messages
-   set status = 'sent', sent_at = coalesce(sent_at, queued_at, :at), error_code = null,
-       error_message = 'settled by hand as sent'
- where campaign_id = :campaign and status = 'in_doubt'
-"""
-
-SETTLE_FAILED = """
-update campaign_messages
-   set status = 'failed', failed_at = :at, error_code = 'settled',
-       error_message = 'settled by hand as failed'
- where campaign_id = :campaign and status = 'in_doubt'
-"""
-
-SETTLE_PENDING = """
-update campaign_messages
-   set status = 'pending', due_at = :at_once, error_code = null, error_message = null
- where campaign_id = :campaign and status = 'in_doubt' and contact_id is not null
-"""
-
-CANCEL = """
-update campaign_messages
-   set status = 'skipped', error_code = 'cancelled', error_message = 'campaign cancelled'
- where campaign_id = :campaign and status = 'pending'
-"""
-
-
-def retry(db: Connection, campaign: int, *, codes: Sequence[str] | None) -> int:
-    """Failed messages with one of `codes` (None: all) become pending again; how many."""
-    listed = None if codes is None else json.dumps(list(codes))
-    wanted = {"campaign": campaign, "codes": listed, "at_once": AT_ONCE}
-    return int(db.execute(RETRY, wanted).rowcount)
-
-
-def failed_codes(db: Connection, campaign: int) -> dict[str, int]:
-    """How many failed with which code."""
-    return {row[0] or "": row[1] for row in db.execute(FAILED_CODES, {"campaign": campaign})}
-
-
-def settle_by_hand(db: Connection, campaign: int, outcome: MessageStatus, *, at: str) -> int:
-    """A person decides the ones in doubt: as sent, failed, or to be sent again; how many."""
-    statement = {
-        MessageStatus.SENT: SETTLE_SENT,
-        MessageStatus.FAILED: SETTLE_FAILED,
-        MessageStatus.PENDING: SETTLE_PENDING,
-    }[outcome]
-    wanted = {"campaign": campaign, "at": at, "at_once": AT_ONCE}
-    return int(db.execute(statement, wanted).rowcount)
-
-
-def cancel(db: Connection, campaign: int) -> int:
-    """What is still pending will not be sent; how many."""
-    return int(db.execute(CANCEL, {"campaign": campaign}).rowcount)
+def let_go(db: Connection, campaign: int, run: str) -> None:
+    """The run is over and the campaign nobody's; what it could not record is in doubt."""
+    if db.execute(LET_GO, {"campaign": campaign, "run": run}).rowcount:
+        take_over(db, campaign, "")

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from wabcast.clock import text, to_micros
 from wabcast.delivery import MessageStatus, Settled
 from wabcast.store import reach
-from wabcast.store.ledger import Due, opt_out, skip
+from wabcast.store.ledger import OWED_BY, Due, opt_out, skip
 from wabcast.store.reach import Cap, Seen
 
 if TYPE_CHECKING:
@@ -86,9 +86,14 @@ update campaign_messages
    set status = :status, error_code = :code, error_message = :reason,
        attempts = attempts - :give_back,
        due_at = case :status when 'pending' then :due_at else due_at end,
-       queued_at = case :status when 'pending' then null else queued_at end,
+       queued_at = case when :status in ('pending', 'skipped') then null else queued_at end,
        failed_at = case :status when 'failed' then :at else failed_at end
  where id = :id and run_id = :run and attempts = :attempt and status = 'queued'
+"""
+
+OF_WHAT = """
+select c.status from campaign_messages m join campaigns c on c.number = m.campaign_id
+ where m.id = :id
 """
 
 Said = dict[int, tuple[str, str, int]]
@@ -230,8 +235,21 @@ def record(db: Connection, outcomes: Sequence[Outcome], *, run: str) -> list[boo
     return [outcome.message.id in wrote for outcome in outcomes]
 
 
+def _unless_over(db: Connection, outcome: Outcome) -> Settled:
+    """What did not go is owed again, but not by a campaign that is over by now."""
+    settled = outcome.settled
+    if settled.status is not MessageStatus.PENDING:
+        return settled
+    found = db.execute(OF_WHAT, {"id": outcome.message.id}).fetchone()
+    over = found and OWED_BY.get(found[0])
+    if not over:
+        return settled
+    code, reason = over
+    return replace(settled, status=MessageStatus.SKIPPED, error_code=code, error_message=reason)
+
+
 def _not_sent(db: Connection, outcome: Outcome, run: str) -> bool:
-    settled, at = outcome.settled, text(outcome.at)
+    settled, at = _unless_over(db, outcome), text(outcome.at)
     marks = {
         "id": outcome.message.id,
         "run": run,

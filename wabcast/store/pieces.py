@@ -32,13 +32,21 @@ GAP = 0.03
 25 ms or more often in the first tenth of a second: whoever waits gets it."""
 
 
+Tick = Callable[[int], object]
+"""Hears of how many rows more it is done."""
+
+
+def unheard(_count: int) -> None:
+    """Who need not hear of it."""
+
+
 def in_pieces(
     db: Connection,
     change: Callable[[int], int],
     *,
     clock: Clock,
     within: timedelta | None = None,
-    tick: Callable[[int], object] = lambda _count: None,
+    tick: Tick = unheard,
 ) -> int:
     """Call `change(most)` in a transaction of its own, again and again; the sum of its answers.
 
