@@ -18,13 +18,13 @@ from make import Make
 from pysqlite3.dbapi2 import Connection
 
 from wabcast import locks
-from wabcast.campaign import LIFECYCLE, CampaignStatus
+from wabcast.campaign import LIFECYCLE, Campaign, CampaignStatus
 from wabcast.clock import parse, text
 from wabcast.errors import NotFound
 from wabcast.server import moves
 from wabcast.server.desk import cursor, position
 from wabcast.server.problems import Problem
-from wabcast.store import campaigns, contacts, events, segments
+from wabcast.store import campaigns, contacts, events, segments, tokens
 from wabcast.store.database import immediate
 
 
@@ -413,6 +413,77 @@ async def test_one_key_is_carried_out_once(door: Door, make: Make) -> None:
     theirs = await door.post(address, headers=key, token=door.token("somebody else", "operator"))
     assert theirs.json()["data"]["name"] == "spring (Copy 2)"
     assert (await door.post(address, headers={"idempotency-key": "x" * 256})).status_code == 400
+
+
+async def test_a_key_belongs_to_its_upload_whatever_the_boundary(door: Door) -> None:
+    def upload(row: str, boundary: str, **fields: str) -> dict[str, Any]:
+        parts = [("file", 'filename="a.csv"', f"phone\n{row}\n")]
+        parts += [(name, "", value) for name, value in fields.items()]
+        body = "".join(
+            f'--{boundary}\r\ncontent-disposition: form-data; name="{name}"; {more}\r\n\r\n'
+            f"{value}\r\n"
+            for name, more, value in parts
+        )
+        kind = f"multipart/form-data; boundary={boundary}"
+        headers = {"content-type": kind, "idempotency-key": "u"}
+        return {"content": f"{body}--{boundary}--\r\n", "headers": headers}
+
+    async def ask(*said: Any, **fields: str) -> httpx.Response:
+        return await door.http.post("/contacts/import", **upload(*said, **fields))
+
+    first = await ask("+4915112345601", "aaa")
+    again = await ask("+4915112345601", "bbb")
+    assert first.json()["data"]["inserted"] == 1
+    assert (again.json(), again.headers["idempotency-replayed"]) == (first.json(), "true")
+    assert (await ask("+4915112345602", "aaa")).status_code == 422
+    assert (await ask("+4915112345601", "aaa", region="DE")).status_code == 422
+    found = (await door.get("/contacts")).json()["data"]["items"]
+    assert [one["phone"] for one in found] == ["+4915112345601"]
+
+
+@pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=a"])
+async def test_an_upload_that_is_none_is_refused_with_a_key_too(door: Door, kind: str) -> None:
+    for body in (b"", b"nonsense", b"--a\r\nnonsense" * 100):
+        headers = {"content-type": kind, "idempotency-key": "n"}
+        answer = await door.http.post("/contacts/import", content=body, headers=headers)
+        assert answer.status_code in (400, 422), answer.text
+
+
+async def test_what_is_kept_of_keys_is_bounded(
+    door: Door, make: Make, db: Connection, clock: StillClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "MOST_REFUSED", 5)
+    monkeypatch.setattr(tokens, "MOST_KEYS", 8)
+    done, over = make.campaign("a", people=1), make.campaign("b", status="completed")
+
+    async def ask(campaign: Campaign, verb: str, key: str) -> httpx.Response:
+        clock.advance(1)
+        headers = {"idempotency-key": key}
+        return await door.post(f"/campaigns/{campaign.id}/{verb}", headers=headers)
+
+    first = await ask(done, "duplicate", "kept")
+    for nr in range(20):
+        assert (await ask(over, "pause", f"r{nr}")).status_code == 400
+    assert db.execute("select count(*) from idempotency_keys").fetchone()[0] == 6
+    assert (await ask(over, "pause", "r19")).headers["idempotency-replayed"] == "true"
+    for nr in range(2):
+        assert (await ask(done, "duplicate", f"d{nr}")).status_code == 200
+    assert (await ask(done, "duplicate", "one more")).status_code == 429
+    assert (await ask(done, "duplicate", "kept")).json() == first.json()
+    assert db.execute("select count(*) from idempotency_keys").fetchone()[0] == 8
+    clock.advance(timedelta(hours=25))
+    assert (await ask(done, "duplicate", "one more")).status_code == 200
+
+
+async def test_no_answer_is_kept_by_others_or_guessed_at(door: Door) -> None:
+    for path in ("/contacts", "/nothing", "/openapi.json", "/docs", "/contacts/12"):
+        answer = await door.get(path)
+        assert answer.headers["cache-control"] == "no-store", path
+        assert answer.headers["x-content-type-options"] == "nosniff", path
+    unknown = await door.client("no token").get("/contacts")
+    assert (unknown.status_code, unknown.headers["cache-control"]) == (401, "no-store")
+    health = await door.http.get("http://here/healthz")
+    assert health.headers["x-content-type-options"] == "nosniff"
 
 
 async def test_a_refusal_is_kept_too_and_a_cut_off_one_stays_taken(

@@ -14,6 +14,8 @@ CREATE UNIQUE INDEX contacts_bsuid on contacts (bsuid) where bsuid is not null;
 CREATE INDEX contacts_opted_out on contacts (opted_out_at) where opted_out_at is not null;
 CREATE INDEX events_campaign on events (campaign_id, id) where campaign_id is not null;
 CREATE INDEX idempotency_keys_at on idempotency_keys (at);
+CREATE INDEX idempotency_keys_refused on idempotency_keys (token_id, at) where status >= 400;
+CREATE INDEX idempotency_keys_token on idempotency_keys (token_id, at);
 CREATE UNIQUE INDEX "idx__sqlite_migrations_migration_set_name" ON "_sqlite_migrations" ("migration_set", "name");
 CREATE INDEX inbound_messages_contact on inbound_messages (contact_id);
 CREATE INDEX inbound_messages_message on inbound_messages (campaign_message_id) where campaign_message_id is not null;

@@ -23,6 +23,7 @@ SHIPPED = {
     "m008_tallies": "79085de0f6c710b3",
     "m009_autoincrement": "e4ae89ddfe607b0d",
     "m010_recipients_state": "1b8014891ce42a14",
+    "m017_idempotency_bounds": "f539d7a022689f72",
 }
 
 KEPT = Path(__file__).with_name("schema.sql")

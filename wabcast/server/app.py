@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING
 
 from anyio import to_thread
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from wabcast.server.access import Access
 from wabcast.server.connections import Connections
+from wabcast.server.headers import SecurityHeaders
 from wabcast.server.problems import bug
 from wabcast.store import database, inbox
 
@@ -103,7 +105,12 @@ def build(
 
     routes: list[BaseRoute] = [Route("/healthz", _health, methods=["GET"])]
     routes += [route for part in parts for route in part.routes]
-    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={Exception: bug})
+    app = Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        exception_handlers={Exception: bug},
+        middleware=[Middleware(SecurityHeaders)],
+    )
     app.state.house = house
     return app
 

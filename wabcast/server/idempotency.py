@@ -9,8 +9,11 @@ whoever asks again is told to look first.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from tempfile import SpooledTemporaryFile
+from typing import IO, TYPE_CHECKING, Any
 
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 
@@ -20,6 +23,8 @@ from wabcast.server.problems import AGAIN, failure
 from wabcast.store import database, events, tokens
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from wabcast.server.access import Caller
@@ -28,7 +33,13 @@ if TYPE_CHECKING:
 
 LONGEST_KEY = 255
 LARGEST = 1024 * 1024
-"""Bytes of a body that is compared, and of an answer that is kept."""
+"""Bytes of a body that is no upload, and of an answer that is kept."""
+
+LARGEST_UPLOAD = 65 * 1024 * 1024
+"""Bytes of an upload with what is around its file; the endpoint has a limit of its own."""
+
+SPOOLED = 256 * 1024
+"""Bytes of a body that stay in memory; more of it waits in a file without a name."""
 
 REPLAYED = "idempotency-replayed"
 _PASSING = frozenset({408, 413, 429})
@@ -52,22 +63,19 @@ class Once:
             told = f"an Idempotency-Key has 1 to {LONGEST_KEY} printable characters"
             await failure(400, told)(scope, receive, send)
             return
-        if not headers.get("content-type", "").startswith("multipart/"):
-            body = await _whole(receive)
-            if body is None:
+        with SpooledTemporaryFile(SPOOLED) as kept:
+            digest = await _digest(scope, headers.get("content-type", ""), receive, kept)
+            if digest is None:
                 await failure(413, "the body is too large")(scope, receive, send)
                 return
-            receive = _again(body, receive)
-        else:  # its boundary is another each time; and nobody wants it in memory
-            body = b""
-        caller: Caller = scope["state"]["caller"]
-        told_before = await run_in_threadpool(
-            self._claim, caller.token.id, key, _digest(scope, body)
-        )
-        if told_before is not None:
-            await told_before(scope, receive, send)
-            return
-        await self._carry(scope, receive, send, caller.token.id, key)
+            kept.seek(0)
+            receive = _again(kept, receive)
+            caller: Caller = scope["state"]["caller"]
+            told_before = await run_in_threadpool(self._claim, caller.token.id, key, digest)
+            if told_before is not None:
+                await told_before(scope, receive, send)
+                return
+            await self._carry(scope, receive, send, caller.token.id, key)
 
     def _claim(self, token: int, key: str, request: str) -> ASGIApp | None:
         """What is to be answered instead; None where the key is ours now."""
@@ -76,6 +84,9 @@ class Once:
                 given = tokens.claim(db, token, key, request, self._house.clock.now())
         except database.DatabaseError:
             return failure(503, "the database cannot be used now", headers=AGAIN)
+        except tokens.TooManyKeys:
+            told = f"this token has {tokens.MOST_KEYS} Idempotency-Keys within 24 hours"
+            return failure(429, told, headers={"retry-after": "3600"})
         if given is None:
             return None
         if given.request != request:
@@ -169,28 +180,71 @@ def write_down(
     events.add(db, Event(SERVER_ACTION, campaign, told), at=at)
 
 
-def _digest(scope: Scope, body: bytes) -> str:
-    asked = b"\0".join((scope["path"].encode(), scope.get("query_string", b""), body))
-    return hashlib.sha256(asked).hexdigest()
+async def _digest(scope: Scope, kind: str, receive: Receive, kept: IO[bytes]) -> str | None:
+    """The SHA-256 of what is asked, its body read into `kept`; None where that is too large.
 
-
-async def _whole(receive: Receive) -> bytes | None:
-    """The body; None where it is too large."""
-    chunks: list[bytes] = []
+    Of an upload the parts count, not how they are told apart: a client that asks again takes
+    another boundary.
+    """
+    digest = hashlib.sha256()
+    for part in (scope["path"].encode(), scope.get("query_string", b"")):
+        digest.update(part + b"\0")
+    upload = kind.startswith("multipart/")
+    parser = _parts(kind, digest) if upload else None
     size = 0
-    while True:
+    async for chunk in _chunks(receive):
+        size += len(chunk)
+        if size > (LARGEST_UPLOAD if upload else LARGEST):
+            return None
+        await run_in_threadpool(kept.write, chunk) if size > SPOOLED else kept.write(chunk)
+        if parser is None:
+            digest.update(chunk)
+        else:
+            try:
+                parser.write(chunk)
+            except MultipartParseError:  # whatever it is, it is itself
+                parser = None
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _parts(kind: str, digest: hashlib._Hash) -> MultipartParser | None:
+    """What tells `digest` of each part: its headers and what is in it."""
+    boundary = parse_options_header(kind)[1].get(b"boundary")
+    if not boundary:
+        return None
+
+    def data(chunk: bytes, start: int, end: int) -> None:
+        digest.update(chunk[start:end])
+
+    def between() -> None:
+        digest.update(b"\0")
+
+    return MultipartParser(
+        boundary,
+        {
+            "on_part_begin": between,
+            "on_header_field": data,
+            "on_header_value": data,
+            "on_header_end": between,
+            "on_headers_finished": between,
+            "on_part_data": data,
+            "on_part_end": between,
+        },
+    )
+
+
+async def _chunks(receive: Receive) -> AsyncIterator[bytes]:
+    more = True
+    while more:
         message = await receive()
         if message["type"] != "http.request":
-            return b"".join(chunks)
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-        if size > LARGEST:
-            return None
-        if not message.get("more_body", False):
-            return b"".join(chunks)
+            return
+        yield message.get("body", b"")
+        more = message.get("more_body", False)
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
+def _again(kept: IO[bytes], receive: Receive) -> Receive:
     """The body that was read, once more; then whatever comes."""
     given = False
 
@@ -198,7 +252,8 @@ def _again(body: bytes, receive: Receive) -> Receive:
         nonlocal given
         if given:
             return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
+        body = await run_in_threadpool(kept.read, SPOOLED)
+        given = len(body) < SPOOLED
+        return {"type": "http.request", "body": body, "more_body": not given}
 
     return replay

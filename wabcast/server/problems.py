@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from wabcast.errors import Busy, NotFound, Refused, StoreError, UsageError, WabcastError
+from wabcast.server.headers import HEADERS
 from wabcast.store.database import DatabaseError
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def failure(
     if errors:
         data["errors"] = list(errors)
     told = {"success": False, "message": detail, "data": data}
-    return JSONResponse(told, status_code=status, headers=headers)
+    return JSONResponse(told, status_code=status, headers={**HEADERS, **(headers or {})})
 
 
 def of(exc: WabcastError) -> JSONResponse:

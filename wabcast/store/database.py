@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     __all__ = ["Connection", "Row"]
 
-SCHEMA = 10
+SCHEMA = 17
 """The number of the last migration in `schema/`; `PRAGMA user_version` holds the file's."""
 
 BUSY_SECONDS = 30.0

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 KEPT = timedelta(hours=24)
 """How long an Idempotency-Key answers for the first request that had it."""
 
+MOST_KEYS, MOST_REFUSED = 50_000, 500
+"""Keys that a token may have within that time, and how many of its refusals are remembered."""
+
 USED_EVERY = timedelta(minutes=1)
 """`last_used_at` is no more exact than this, so that reading does not write."""
 
@@ -63,6 +66,16 @@ select request, status, headers, body from idempotency_keys where token_id = :to
 ANSWER = """
 update idempotency_keys set status = :status, headers = :headers, body = :body
  where token_id = :token and key = :key and status is null
+"""
+
+COUNT = "select count(*) from idempotency_keys where token_id = :token"
+
+# A refusal did nothing, so that whoever asks again may be judged again.
+FORGET_REFUSED = """
+delete from idempotency_keys
+ where token_id = :token and status >= 400
+   and at < (select at from idempotency_keys where token_id = :token and status >= 400
+              order by at desc limit 1 offset :most)
 """
 
 LET_GO = "delete from idempotency_keys where token_id = :token and key = :key and status is null"
@@ -147,12 +160,21 @@ def used(db: Connection, token: Token, now: datetime) -> None:
         db.execute(USED, {"id": token.id, "at": text(now), "before": before})
 
 
+class TooManyKeys(Exception):
+    """The token has all the keys that it may have at once."""
+
+
 def claim(db: Connection, token: int, key: str, request: str, now: datetime) -> Given | None:
-    """Take `key` for `request` (its digest); None: it is ours. Else what the first one left."""
+    """Take `key` for `request` (its digest); None: it is ours. Else what the first one left.
+
+    Raises TooManyKeys.
+    """
     with immediate(db):
         db.execute(FORGET_OLD, {"before": text(now - KEPT)})
         row = {"token": token, "key": key, "request": request, "at": text(now)}
         if db.execute(CLAIM, row).rowcount:
+            if db.execute(COUNT, row).fetchone()[0] > MOST_KEYS:
+                raise TooManyKeys
             return None
         found = db.execute(CLAIMED, row).fetchone()
     headers = json.loads(found["headers"] or "{}")
@@ -164,7 +186,10 @@ def answer(
 ) -> None:
     """Keep the answer that everybody gets who asks the same again."""
     row = {"token": token, "key": key, "status": status, "body": body}
-    db.execute(ANSWER, {**row, "headers": json.dumps(headers)})
+    with immediate(db):
+        db.execute(ANSWER, {**row, "headers": json.dumps(headers)})
+        if status >= 400:
+            db.execute(FORGET_REFUSED, {"token": token, "most": MOST_REFUSED - 1})
 
 
 def let_go(db: Connection, token: int, key: str) -> None:
