@@ -135,7 +135,11 @@ async def test_a_session_ends_with_its_token_with_time_and_by_hand(
     clock.advance(timedelta(microseconds=sessions.LASTS + 1))
     assert (await late.http.get("/")).status_code == 303
     gone = await visitor(door)
-    assert (await gone.post("/logout")).headers["location"] == "/login"
+    left = await gone.post("/logout")
+    assert left.headers["location"] == "/login"
+    assert 'wabcast=""; ' in left.headers["set-cookie"]
+    assert "Max-Age=0" in left.headers["set-cookie"]
+    assert "wabcast" not in gone.http.cookies
     assert (await gone.http.get("/")).status_code == 303
 
 

@@ -188,14 +188,7 @@ class Pages:
         except database.DatabaseError:
             return _unreadable(request)
         answer = _to(request, "")
-        answer.set_cookie(
-            COOKIE,
-            session.id,
-            httponly=True,
-            samesite="strict",
-            secure=_is_https(request),
-            path=request.scope.get("root_path", "") or "/",
-        )
+        answer.set_cookie(COOKIE, session.id, **_cookie(request))
         return answer
 
     async def _session(self, request: Request) -> Session | None:
@@ -255,7 +248,10 @@ class Pages:
                 where = _back(request)
             except database.DatabaseError:
                 return _unreadable(request)
-            return _to(request, where)
+            answer = _to(request, where)
+            if session is not None and session.ended:
+                answer.delete_cookie(COOKIE, **_cookie(request))
+            return answer
 
         return endpoint
 
@@ -300,6 +296,16 @@ async def _form(request: Request) -> dict[str, str] | None:
 def _is_from_elsewhere(request: Request) -> bool:
     """Whether a browser says that another site had this posted."""
     return request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
+
+
+def _cookie(request: Request) -> dict[str, Any]:
+    """How the cookie is set, and taken away."""
+    return {
+        "httponly": True,
+        "samesite": "strict",
+        "secure": _is_https(request),
+        "path": request.scope.get("root_path", "") or "/",
+    }
 
 
 def _is_https(request: Request) -> bool:

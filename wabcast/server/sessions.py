@@ -35,6 +35,7 @@ class Session:
     caller: Caller
     until: int
     notes: list[tuple[str, str]] = field(default_factory=list)
+    ended: bool = False
 
     def may(self, permission: str) -> bool:
         return self.caller.may(permission)
@@ -77,4 +78,5 @@ class Sessions:
         return session
 
     def close(self, session: Session) -> None:
+        session.ended = True
         self._open.pop(session.id, None)
