@@ -19,6 +19,7 @@ from wabcast.cli import event as verbs
 from wabcast.cli import output
 from wabcast.events import Event
 from wabcast.store import events
+from wabcast.store.database import immediate
 
 Cli = Callable[..., Ran]
 Spawn = Callable[..., "subprocess.Popen[str]"]
@@ -192,6 +193,21 @@ def test_exec_gets_the_event_one_at_a_time_and_in_order(
     assert log[0::3] == ["begin 1", "begin 2"]
     assert [json.loads(line) for line in log[1::3]] == ran.lines
     assert log[2::3] == ["campaign:started c end", "campaign:paused c end"]
+
+
+def test_exec_has_no_secret_of_ours(
+    cli: Callable[..., Ran], cli_env: dict[str, str], db: Connection, tmp_path: Path
+) -> None:
+    with immediate(db):
+        events.add(db, Event("campaign:failed", None, {}), at="2026-11-05T10:00:00.000Z")
+    env = {"WA_TOKEN": "EAAG", "CRM_KEY": "k", "LC_TIME": "C", "TZ": "UTC"}
+    command = f"env > {tmp_path}/env"
+    for options, passed in (((), set()), (("--env", "CRM_KEY"), {"CRM_KEY"})):
+        cli("event", "tail", "--exec", command, *options, env=env)
+        lines = (tmp_path / "env").read_text().splitlines()
+        names = {line.partition("=")[0] for line in lines}
+        assert names & {"WA_TOKEN", "CRM_KEY"} == passed
+        assert {"PATH", "TZ", "LC_TIME", "WABCAST_EVENT", "WABCAST_DB"} <= names
 
 
 def told(text: str = "x") -> dict[str, Any]:

@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from types import FrameType
@@ -41,6 +41,9 @@ LOOK_EVERY = 0.1
 
 PATIENCE = 30.0
 """Seconds that a command of `--exec` may take."""
+
+INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "TZ", "TMPDIR", "LANG", "LANGUAGE")
+"""Of the environment, what a command of `--exec` has. The rest may hold secrets."""
 
 app = Verbs("What happened, as it was committed, for scripts.", examples=EXAMPLES)
 
@@ -99,6 +102,15 @@ def tail(
             "$WABCAST_EVENT, at most 30 s, its output on stderr. A failure is only warned of.",
         ),
     ] = None,
+    passed: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--env",
+            metavar="NAME",
+            help="A variable that --exec gets too; repeatable. It has PATH, HOME, the language "
+            "and WABCAST_*, and none of the secrets that we were started with.",
+        ),
+    ] = None,
 ) -> None:
     """Print the last ten events, or all after --since, and with --follow what happens next.
 
@@ -109,7 +121,7 @@ def tail(
     names = _names(event)
     with output.open_store() as db, Ear() as ear:
         campaign_id = _campaign_id(db, campaign)
-        tell = _teller(command)
+        tell = _teller(command, passed or [])
         page = partial(events.page, db, campaign_id=campaign_id, names=names)
         # Asked before reading: what is committed meanwhile is then looked at once more.
         version = events.version(db)
@@ -188,12 +200,12 @@ class Ear:
         return not self.stopped
 
 
-def _teller(command: str | None) -> Tell:
+def _teller(command: str | None, passed: list[str]) -> Tell:
     if command is None:
         return output.emit_line
 
     def tell(told: dict[str, Any]) -> None:
-        complaint = run(command, told)
+        complaint = run(command, told, passed=passed)
         if complaint:
             output.warn(f"--exec for event {told['id']} ({told['event']}): {complaint}")
         output.emit_line(told)
@@ -201,10 +213,13 @@ def _teller(command: str | None) -> Tell:
     return tell
 
 
-def run(command: str, told: dict[str, Any], *, patience: float = PATIENCE) -> str:
+def run(
+    command: str, told: dict[str, Any], *, passed: Iterable[str] = (), patience: float = PATIENCE
+) -> str:
     """Run `command` in a shell with an event on its stdin; what went wrong, or nothing.
 
-    Its process group is killed after `patience` seconds. It inherits our environment.
+    Its process group is killed after `patience` seconds. Of our environment it has what INHERITED
+    and `passed` name: tokens are in the rest.
     """
     names = {
         "WABCAST_EVENT": told["event"],
@@ -213,7 +228,7 @@ def run(command: str, told: dict[str, Any], *, patience: float = PATIENCE) -> st
         "WABCAST_DB": str(output.options().db.absolute()),
     }
     try:
-        with _group(command, {**os.environ, **names}) as process:
+        with _group(command, _environment(passed) | names) as process:
             process.communicate(json.dumps(told).encode() + b"\n", timeout=patience)
     except subprocess.TimeoutExpired:
         return f"still running after {patience:g} s, and was killed"
@@ -223,6 +238,15 @@ def run(command: str, told: dict[str, Any], *, patience: float = PATIENCE) -> st
     if code < 0:
         return f"killed by signal {-code}"
     return f"ended with {code}" if code else ""
+
+
+def _environment(passed: Iterable[str]) -> dict[str, str]:
+    wanted = {*INHERITED, *passed}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in wanted or name.startswith(("LC_", "XDG_"))
+    }
 
 
 @contextmanager
