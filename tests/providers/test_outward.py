@@ -99,10 +99,21 @@ async def test_one_address_inside_is_enough_to_refuse(found: list[str]) -> None:
 
 
 @pytest.mark.parametrize("host", ["0x7f.1", "2130706433", "127.1", "localhost", "017700000001"])
-async def test_loopback_by_any_spelling_is_refused(host: str) -> None:
-    target = Target.parse(f"https://{host}/", allow_private=False)
+@pytest.mark.parametrize("dot", ["", "."])
+async def test_loopback_by_any_spelling_is_refused(host: str, dot: str) -> None:
+    with pytest.raises(Refused, match="inside this machine"):
+        Target.parse(f"https://{host.upper().replace('X', 'x')}{dot}/", allow_private=False)
+    target = Target.parse(f"https://{host}{dot}/", allow_private=True)
     with pytest.raises(Refused, match="inside this machine"):
         await addresses(target, allow_private=False)
+
+
+@pytest.mark.parametrize("host", ["LOCALHOST.", "a.localhost", "printer.local", "db.Internal."])
+def test_names_of_this_network_are_refused_before_they_are_asked(host: str) -> None:
+    with pytest.raises(Refused, match="inside this machine"):
+        Target.parse(f"https://{host}/", allow_private=False)
+    assert Target.parse(f"https://{host}/", allow_private=True).host == host.lower().rstrip(".")
+    assert Target.parse(f"https://{host.strip('.')}.example/", allow_private=False).port == 443
 
 
 async def test_a_name_that_does_not_exist_is_unsent() -> None:

@@ -22,6 +22,8 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 TIMEOUT = 10.0
 """Seconds that a request may take as a whole, and a name to be resolved."""
 
+_HERE = frozenset({"localhost", "local", "localdomain", "internal", "ip6-localhost"})
+
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 
@@ -40,7 +42,8 @@ class Target:
         """UsageError for what is no URL, Refused for one that is not safe."""
         try:
             parts = urlsplit(url)
-            host = (parts.hostname or "").encode("idna").decode() if parts.hostname else ""
+            # A name ends at its dot: `localhost.` is `localhost`.
+            host = (parts.hostname or "").rstrip(".").encode("idna").decode()
             port = parts.port or (80 if parts.scheme == "http" else 443)
         except ValueError:
             parts, host, port = urlsplit(""), "", 0
@@ -61,6 +64,11 @@ class Target:
         literal = _literal(host)
         if literal is not None:
             _check(host, [literal], allow_private=allow_private, plain=plain)
+        if _is_here(host) and not allow_private:
+            raise Refused(
+                f"{host} is inside this machine or network",
+                hint="if that is meant: --allow-private",
+            )
         name = f"[{host}]" if ":" in host else host
         path = parts.path.removeprefix("/") + (f"?{parts.query}" if parts.query else "")
         return cls(f"{parts.scheme}://{name}:{port}", host, port, path, plain)
@@ -89,7 +97,19 @@ def _literal(host: str) -> str | None:
     try:
         return str(ip_address(host.partition("%")[0]))
     except ValueError:
+        pass
+    try:  # as resolvers read it: 127.1, 0x7f000001, 2130706433
+        return socket.inet_ntoa(socket.inet_aton(host))
+    except (OSError, UnicodeError):
         return None
+
+
+def _is_here(host: str) -> bool:
+    """Whether a name stands for this machine or its network wherever it is asked (RFC 6761, 8375).
+
+    What others mean is seen when they are resolved.
+    """
+    return host.rpartition(".")[2].lower() in _HERE
 
 
 def _check(host: str, found: list[str], *, allow_private: bool, plain: bool) -> None:
