@@ -9,6 +9,7 @@ from pysqlite3.dbapi2 import Connection
 from wabcast.errors import NotFound, Refused, UsageError
 from wabcast.store import accounts
 from wabcast.store.accounts import Account
+from wabcast.store.database import immediate
 
 SHOP = Account(
     "shop", "cloud", {"phone_number_id": "106"}, {"token": "env:META"}, rate="80/s", daily_cap=250
@@ -87,3 +88,19 @@ def test_an_account_with_campaigns_is_not_removed(db: Connection, clock: StillCl
 def test_a_name_is_one_line_that_can_be_typed(db: Connection, clock: StillClock, name: str) -> None:
     with pytest.raises(UsageError):
         accounts.add(db, replace(SHOP, name=name), now=clock.now())
+
+
+@pytest.mark.parametrize("name", ["<b>x</b>", "[red]x", "a/b", "a?b", "a'b", 'a"b', "a&b", "{{a}}"])
+def test_a_name_holds_no_markup_and_is_part_of_an_address(
+    db: Connection, clock: StillClock, name: str
+) -> None:
+    with pytest.raises(UsageError, match="name has no"):
+        accounts.add(db, Account(name, "sandbox"), now=clock.now())
+    for good in ("Bücher & Co".replace("&", "+"), "shop.de_2 (old)", "店"):
+        accounts.add(db, Account(good, "sandbox"), now=clock.now())
+    with pytest.raises(UsageError, match="name has no"):
+        accounts.edit(db, "店", lambda old: replace(old, name=name), now=clock.now())
+    # One that is there from before may be changed, and renamed.
+    with immediate(db):
+        db.execute("update accounts set name = ? where name = '店'", (name,))
+    accounts.edit(db, name, lambda old: replace(old, rate="5/s"), now=clock.now())

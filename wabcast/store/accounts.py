@@ -7,6 +7,7 @@ and are not touched here.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -141,7 +142,8 @@ def edit(
         new = replace(change(old), id=old.id, provider=old.provider)
         if said_of(new) == said_of(old) and new.name == old.name:
             return old, False
-        _check_name(new.name)
+        if new.name != old.name:
+            _check_name(new.name)
         if new.name != old.name and _find(db, new.name):
             raise Refused(f"there is already an account {new.name!r}", hint="choose another name")
         db.execute(EDIT, _row(new, now) | {"id": old.id})
@@ -201,11 +203,20 @@ def _row(account: Account, now: datetime) -> dict[str, object]:
     }
 
 
+_ODD = re.compile(r"[^\w .@+():-]")
+
+
 def _check_name(name: str) -> None:
+    """A name is part of an address, of lines for a shell and of pages: no markup of any."""
     if not name.strip() or name != name.strip() or not name.isprintable():
         raise UsageError("an account's name is one line of text", hint="as in `shop`")
     if len(name) > LONGEST_NAME or name.startswith("-"):
         raise UsageError(
             f"not a name for an account: {name[:20]!r}",
             hint=f"up to {LONGEST_NAME} characters that do not begin with a dash",
+        )
+    if odd := _ODD.search(name):
+        raise UsageError(
+            f"an account's name has no {odd[0]!r}",
+            hint="letters, digits, spaces and . _ - @ + ( ) : as in `shop`",
         )
