@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -18,9 +19,12 @@ from pysqlite3.dbapi2 import Connection
 from starlette.routing import Mount
 
 from wabcast import tokens
+from wabcast.events import Event
 from wabcast.server.access import FAILURES
 from wabcast.server.rest import openapi
+from wabcast.store import events
 from wabcast.store import tokens as kept
+from wabcast.store.database import immediate
 from wabcast.tokens import PERMISSIONS
 
 
@@ -88,7 +92,8 @@ async def test_every_endpoint_wants_its_permission_and_no_other(door: Door) -> N
             for name in answers.keys() - let_in:
                 assert answers[name].json()["data"]["status"] == 403
             if not let_in:  # it needs two
-                assert path.endswith(("/recipients", "/preview"))
+                counted = ("/campaigns", "/duplicate", "/refresh")
+                assert path.endswith(("/recipients", "/preview", *counted))
 
 
 async def test_what_is_another_thing_is_404(door: Door) -> None:
@@ -182,11 +187,72 @@ async def test_numbers_come_in_with_a_campaign_only_if_the_token_writes_contacts
     make.account()
     audience = {"kind": "phones", "phones": ["+4915112345601"]}
     body = {"name": "x", "account": "shop", "content": {"text": "a"}, "audience": audience}
-    token = door.token("maker", None, "campaigns:create")
+    token = door.token("maker", None, "campaigns:create", "contacts:read")
     told = (await door.post("/campaigns", body, token=token)).json()["data"]
     assert told["total_recipients"] == 0
     told = (await door.post("/campaigns", body | {"name": "y"})).json()["data"]
     assert told["total_recipients"] == 1
+
+
+async def test_who_may_not_read_people_is_not_shown_them_by_writing(door: Door, make: Make) -> None:
+    make.contact("+4915112345601", first_name="Ann", email="ann@example.com")
+    address, token = "/contacts/%2B4915112345601", door.token("form", None, "contacts:write")
+    told = await door.send("PATCH", address, {"fields": {}}, token=token)
+    added = await door.post("/contacts", {"phone": "+4915112345601"}, token=token)
+    assert (told.status_code, added.status_code) == (200, 201)
+    assert "Ann" not in told.text + added.text
+    assert "ann@" not in told.text + added.text
+    assert added.json()["data"]["phone"] == "+4915112345601"
+    assert "Ann" in (await door.send("PATCH", address, {"fields": {}})).text
+    file = {"file": ("a.csv", "phone,first_name\n+4915112345601,Ann\n")}
+    for dry, status in (("true", 403), ("false", 200)):
+        http, said = door.client(token), {"dry_run": dry}
+        answer = await http.post("/contacts/import", files=file, data=said)
+        assert answer.status_code == status, answer.text
+
+
+async def test_people_are_counted_only_for_who_may_read_them(door: Door, make: Make) -> None:
+    campaign = make.campaign(people=3)
+    where = {"name": "a", "expression": "phone is not null"}
+    token = door.token("segments", None, "segments:read", "segments:write")
+    made = await door.post("/segments", where, token=token)
+    shown = await door.send("GET", "/segments/a", token=token)
+    assert made.json()["data"]["count"] is None
+    assert shown.json()["data"]["count"] is None
+    assert (await door.get("/segments/a")).json()["data"]["count"] == 3
+    audience = {"kind": "where", "where": "phone is not null"}
+    body = {"name": "x", "account": "shop", "content": {"text": "a"}, "audience": audience}
+    verbs = ("create", "edit", "duplicate", "read")
+    maker = door.token("maker", None, *(f"campaigns:{verb}" for verb in verbs))
+    at = f"/campaigns/{campaign.id}"
+    for method, path, said, status in (
+        ("POST", "/campaigns", body, 403),
+        ("PATCH", at, {"audience": audience}, 403),
+        ("PATCH", at, {"description": "x"}, 200),
+        ("POST", f"{at}/refresh", None, 403),
+        ("POST", f"{at}/duplicate", None, 403),
+    ):
+        assert (await door.send(method, path, said, token=maker)).status_code == status, path
+
+
+async def test_events_hold_no_numbers_for_who_may_not_read_people(
+    door: Door, make: Make, db: Connection
+) -> None:
+    make.contact("+4915112345601")
+    await door.post("/contacts/opt-out", {"phones": ["+4915112345601"]})
+    told = {"phone": "+4915112345601", "whatsappMessageId": "wamid.HBgN", "messageId": 7}
+    with immediate(db):
+        events.add(db, Event("message:sent", None, told), at="2026-11-05T10:00:00.000Z")
+    token = door.token("log", None, "events:read")
+    masked = await door.send("GET", "/events", token=token)
+    assert "+49151" not in masked.text
+    assert "wamid" not in masked.text
+    assert masked.json()["data"]["items"][-1]["data"]["messageId"] == 7
+    assert "+49151" in (await door.get("/events")).text
+    door.http.headers["authorization"] = f"Bearer {token}"
+    streamed = await door.stream({"last-event-id": "0"}, events=2)
+    assert "+49151" not in json.dumps(streamed)
+    assert len(streamed) >= 2
 
 
 def test_every_permission_that_an_endpoint_wants_is_in_a_role() -> None:

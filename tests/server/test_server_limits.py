@@ -175,10 +175,13 @@ async def test_a_websocket_of_somebody_stays(opened: Opened) -> None:
         assert b"40{" in await reader.readuntil(b"}")
         await place.states(State.KEPT, 1)
         place.limiter.sweep(asyncio.get_running_loop().time() + 10_000)
-        writer.write(frame(b'451000000000-["x",{"_placeholder":true,"num":0}]'))
-        for _ in range(50):
-            writer.write(frame(b"b" * 9000, FIN | 0x2))
         assert len(place.limiter) == 1
+
+
+def test_nobody_announces_what_would_wait_in_memory() -> None:
+    assert live.Packet(encoded_packet='2["x",{}]').data == ["x", {}]
+    with pytest.raises(ValueError, match="attachments"):
+        live.Packet(encoded_packet='51000000000-["x",{"_placeholder":true,"num":0}]')
 
 
 async def test_sockets_of_strangers_are_few(

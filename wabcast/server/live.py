@@ -30,6 +30,7 @@ from starlette.routing import Mount
 
 from wabcast.clock import SECOND
 from wabcast.connection_limits import State, connection_of
+from wabcast.events import without_people
 from wabcast.server.access import Denied, address_of
 from wabcast.server.app import Part
 from wabcast.server.problems import log
@@ -45,8 +46,9 @@ if TYPE_CHECKING:
 
 PATH = "/socket.io"
 
-EVENTS, CAMPAIGNS = "events:read", "campaigns:read"
-"""The rooms, by what their members may: all that happens, or what is told of campaigns."""
+PEOPLE, EVENTS, CAMPAIGNS = "contacts:read", "events:read", "campaigns:read"
+"""The rooms, by what their members may: all that happens, the same without the numbers of people,
+or what is told of campaigns."""
 
 LOOK_EVERY = 0.1
 """Seconds between looks at the log."""
@@ -160,6 +162,8 @@ class Live:
         except database.DatabaseError:
             raise NotLetIn("the database does not answer") from None
         room = next((room for room in (EVENTS, CAMPAIGNS) if caller.may(room)), None)
+        if room == EVENTS and caller.may(PEOPLE):
+            room = PEOPLE
         if room is None:
             raise NotLetIn(f"this token may not: {EVENTS}")
         if len(self._clients) >= AT_ONCE:
@@ -212,9 +216,9 @@ class Live:
         """What has happened since the last look, to whoever hears with the room."""
         page = await run_in_threadpool(self._page, self._seen)
         for event in page.events:
-            for room in (EVENTS, CAMPAIGNS):
+            for room in (PEOPLE, EVENTS, CAMPAIGNS):
                 if _is_for(event, room):
-                    await self._emit(event, room)
+                    await self._emit(event, room, room)
         self._seen = page.seen
         if page.events:
             await self._cut_off_who_does_not_read()
@@ -231,7 +235,7 @@ class Live:
                 told = [e for e in page.events if int(e["id"]) <= self._seen]
                 for event in told:
                     if _is_for(event, client.room):
-                        await self._emit(event, sid)
+                        await self._emit(event, client.room, sid)
                 client.seen = self._seen if page.whole else min(page.seen, self._seen)
                 busy = True
                 if self._waiting(sid) > BEHIND - PAGE:
@@ -241,7 +245,8 @@ class Live:
                 await self.io.enter_room(sid, client.room)
         return busy
 
-    async def _emit(self, event: Mapping[str, Any], to: str) -> None:
+    async def _emit(self, event: dict[str, Any], room: str, to: str) -> None:
+        event = event if room == PEOPLE else without_people(event)
         await self.io.emit(event["event"], (event["data"], str(event["id"])), to=to)
 
     def _page(self, since: int) -> events.Page:
@@ -298,7 +303,7 @@ def part(house: House) -> Part:
 
 
 def _is_for(event: Mapping[str, Any], room: str) -> bool:
-    return room == EVENTS or str(event["event"]).startswith("campaign:")
+    return room != CAMPAIGNS or str(event["event"]).startswith("campaign:")
 
 
 def _offset(said: Mapping[str, Any], last: int) -> int:

@@ -35,7 +35,8 @@ from wabcast.store import campaigns, figures, imports, ledger, pages, templates
 router = APIRouter(prefix="/campaigns", tags=["campaigns"])
 
 Reads = Annotated[Desk, Depends(may("campaigns:read"))]
-Creates = Annotated[Desk, Depends(may("campaigns:create"))]
+# Its recipients are counted, and so are those that an edit names.
+Creates = Annotated[Desk, Depends(may("campaigns:create", "contacts:read"))]
 Edits = Annotated[Desk, Depends(may("campaigns:edit"))]
 Deletes = Annotated[Desk, Depends(may("campaigns:delete"))]
 
@@ -76,6 +77,8 @@ def show(id: str, desk: Reads) -> Answer[CampaignTold]:  # noqa: A002  # the see
 
 @router.patch("/{id}", summary="Change a draft, scheduled or paused one")
 def edit(id: str, asked: CampaignChange, desk: Edits) -> Answer[CampaignTold]:  # noqa: A002
+    if asked.audience is not None:
+        desk.need("contacts:read")
     campaign = desk.campaign(id)
     changed = drafts.edit(desk.db, campaign, asked.name, _draft(desk, asked, campaign), desk.clock)
     return _whole("Campaign updated successfully", changed)

@@ -94,6 +94,8 @@ def take_in(
     encoding: Annotated[str | None, Form(max_length=40)] = None,
     dry_run: Annotated[bool, Form()] = False,  # noqa: FBT002  # a form's own words
 ) -> Answer[Imported]:
+    if dry_run:
+        desk.need("contacts:read")  # what would change tells what is known
     table = tables.read(file.file, name="the upload", encoding=encoding or None)
     columns_found = guess(table.headers, _columns(columns))
     rows = read_rows(
@@ -186,7 +188,12 @@ def erase(phone: str, desk: Erases) -> Answer[Removed]:
 
 
 def _person(desk: Desk, phone: str, told: str) -> Answer[ContactTold]:
-    return Answer(message=told, data=ContactTold(**contacts.get(desk.db, phone).to_json()))
+    """The person; to who may not read people, no more than the number it named."""
+    person = contacts.get(desk.db, phone).to_json()
+    if not desk.caller.may("contacts:read"):
+        hidden = dict.fromkeys(("name", "opted_out_at", "blocked_at"))
+        person = {"phone": phone, "attributes": {}, "tags": [], **hidden}
+    return Answer(message=told, data=ContactTold(**person))
 
 
 def _turned(done: contacts.Changed) -> Answer[Turned]:

@@ -18,7 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from wabcast.clock import SECOND
 from wabcast.connection_limits import keep
 from wabcast.errors import UsageError
-from wabcast.events import matching
+from wabcast.events import matching, without_people
 from wabcast.server.access import Caller
 from wabcast.server.app import House
 from wabcast.server.desk import Desk, may, only
@@ -75,7 +75,7 @@ def listed(
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> Answer[EventPage]:
     page = events.page(desk.db, since, campaign_id=campaign, names=_wanted(names), limit=limit)
-    items = [EventTold(**event) for event in page.events]
+    items = [EventTold(**_for(desk.caller, event)) for event in page.events]
     return Answer(data=EventPage(items=items, next=page.seen, whole=page.whole))
 
 
@@ -135,7 +135,8 @@ class Stream:
             yield "retry: 2000\n\n"
             while not self._house.closing.is_set():
                 found, whole = await run_in_threadpool(self._look)
-                for event in found:
+                for told in found:
+                    event = _for(self._caller, told)
                     data = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
                     yield f"id: {event['id']}\nevent: {event['event']}\ndata: {data}\n\n"
                 if not whole:
@@ -156,6 +157,10 @@ class Stream:
             )
         self._seen = page.seen
         return page.events, page.whole
+
+
+def _for(caller: Caller, event: dict[str, Any]) -> dict[str, Any]:
+    return event if caller.may("contacts:read") else without_people(event)
 
 
 def _wanted(names: list[str] | None) -> list[str] | None:

@@ -33,9 +33,9 @@ router = APIRouter(prefix="/campaigns/{id}", tags=["campaigns"])
 
 Starts = Annotated[Desk, Depends(may("campaigns:start"))]
 Pauses = Annotated[Desk, Depends(may("campaigns:pause"))]
-Duplicates = Annotated[Desk, Depends(may("campaigns:duplicate"))]
+Duplicates = Annotated[Desk, Depends(may("campaigns:duplicate", "contacts:read"))]
 Cancels = Annotated[Desk, Depends(may("campaigns:cancel"))]
-Edits = Annotated[Desk, Depends(may("campaigns:edit"))]
+Refreshes = Annotated[Desk, Depends(may("campaigns:edit", "contacts:read"))]
 Settles = Annotated[Desk, Depends(may("campaigns:settle"))]
 
 
@@ -108,7 +108,7 @@ def unschedule(id: str, desk: Starts) -> Answer[CampaignTold]:  # noqa: A002
 
 
 @router.post("/refresh", summary="Compute the recipients of a draft afresh")
-def refresh(id: str, desk: Edits) -> Answer[CampaignTold]:  # noqa: A002
+def refresh(id: str, desk: Refreshes) -> Answer[CampaignTold]:  # noqa: A002
     campaign = desk.campaign(id)
     campaign = campaigns.refresh(desk.db, campaign, at=desk.at)
     return _whole("Recipients computed", campaign)
