@@ -676,3 +676,22 @@ def test_unattended_it_does_not_sit_through_the_cap(world: World) -> None:
     assert "daily cap of 8" in (ending.reason or "")
     assert len(world.requests) == 8
     assert world.make.look(campaign).resume_at
+
+
+@pytest.mark.parametrize("latency", [0.0, 0.2])
+def test_a_provider_that_gives_every_message_the_same_id_trips_the_breaker(
+    db: Connection, db_path: Path, latency: float
+) -> None:
+    """Such an acceptance proves nothing: all but the first are in doubt, and it stops."""
+    world = World(db, db_path)
+    world.fate = lambda _phone, _request: Accepted("ok")
+    world.latency = latency
+    campaign = world.campaign(people=100)
+    ending = world.carry(campaign)
+    assert ending.exit is Exit.STOPPED
+    assert "20 failures in a row: same_id" in str(ending.reason)
+    now = world.make.look(campaign)
+    assert (now.status, now.messages_sent) == (CampaignStatus.PAUSED, 1)
+    assert 20 <= now.in_doubt < 60
+    assert audit(db, now) == []
+    assert now.pending == 100 - 1 - now.in_doubt

@@ -80,6 +80,10 @@ class Lost:
     code: str = "lost"
 
 
+SAME_ID = Lost("the answer has the id of another message", "same_id")
+"""What an acceptance is worth whose id is another message's: no receipt would find it."""
+
+
 class Unsayable(Exception):  # a fact about a person's data
     """The message cannot be said to this person; `skip` says whether that was foreseen."""
 

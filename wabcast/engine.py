@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from wabcast.campaign import CampaignStatus
 from wabcast.clock import SECOND, Clock, parse, text
 from wabcast.delivery import (
+    SAME_ID,
     Accepted,
     Breaker,
     Deferred,
@@ -33,11 +34,13 @@ from wabcast.gate import Gate, Ticket
 from wabcast.ledger import Cap, Due, Ledger
 from wabcast.message import Message, encode
 from wabcast.plan import Ending, Plan, Say, Sender
-from wabcast.store.marks import Told
+from wabcast.store.marks import Kept, Told
 from wabcast.times import show_duration
 
 T = TypeVar("T")
-Recording = asyncio.Future[Any]
+Recording = asyncio.Future[Kept]
+
+ACCEPTED = Accepted("")
 
 PAGE = 200
 """Recipients read at once."""
@@ -285,13 +288,23 @@ class Run:
             )
             recording = self._ledger.record(message, settled, attempt)
             if isinstance(verdict, Accepted) and self._gate.account.calm:
-                self._breaker.note(verdict)
+                recording.add_done_callback(self._accepted)
                 return recording
-            await recording
-            await self._follow(verdict, settled, ticket)
+            kept = await recording
+            await self._follow(verdict, settled, ticket, kept)
             return None
         finally:
             self._gate.account.answered(ticket)
+
+    def _accepted(self, recording: Recording) -> None:
+        """An acceptance is one only if its id is no other message's: that is known on the disk."""
+        if recording.exception() is None:
+            self._judge(ACCEPTED if recording.result() is not Kept.SAME_ID else SAME_ID)
+
+    def _judge(self, verdict: Verdict) -> None:
+        broken = self._breaker.note(verdict)
+        if broken is not None:
+            self.stop(broken)
 
     async def _content(self, message: Due) -> Mapping[str, Any] | None:
         if message.barred:
@@ -335,7 +348,7 @@ class Run:
             return
         await self._wait(parse(until) - self._clock.now(), reason)
 
-    async def _follow(self, verdict: Verdict, settled: Settled, ticket: Ticket) -> None:
+    async def _follow(self, verdict: Verdict, settled: Settled, ticket: Ticket, kept: Kept) -> None:
         """What an outcome means for the others."""
         account = self._gate.account
         match verdict:
@@ -347,9 +360,7 @@ class Run:
                 await self._halt(f"{code} {reason}", scope)
             case _:
                 await account.relieved(ticket)
-        broken = self._breaker.note(verdict)
-        if broken is not None:
-            self.stop(broken)
+        self._judge(SAME_ID if kept is Kept.SAME_ID else verdict)
 
     async def _halt(self, reason: str, scope: Scope) -> None:
         first = self._pause is None

@@ -1,8 +1,8 @@
-"""What receipts prove of one message: the lattice of DESIGN.
+"""What news prove of one message: its receipts, and the answer to its request.
 
-Pure. What a reader must not break: the order of news does not matter. Stamps are minima, the
-status is the highest evidence, and whatever a failure says is void once the message was seen
-on the person's phone. Any permutation, repetition or grouping ends in the same state.
+Pure. Invariant: the order of news does not matter. Stamps are minima, the status is the highest
+evidence, and whatever a failure says is void once the message was seen on the person's phone. Any
+permutation, repetition or grouping ends in the same state.
 """
 
 from __future__ import annotations
@@ -69,11 +69,7 @@ class Standing:
         said = self.message_id is not None
         if message_id is not None and not said:
             self.message_id = message_id
-        if self.sent_at is None:
-            # The intent was committed just ahead of the request; WhatsApp tells whole seconds.
-            self.sent_at = self.queued_at or at
-        elif self.queued_at is None and at < self.sent_at:
-            self.sent_at = at
+        self._left(at)
         if rank >= 2:
             self.delivered_at = _least(self.delivered_at, at)
             if rank >= 3:
@@ -89,13 +85,19 @@ class Standing:
         self.failed_at = None
 
     def fail(self, at: str, code: str, reason: str, message_id: str, *, current: bool) -> Taken:
-        """WhatsApp says that it failed. `current`: of the attempt that the row counts last."""
+        """WhatsApp says that it failed. `current`: of the attempt that the row counts last.
+
+        It had taken it before: what it tells of has an id of its own.
+        """
         if self.message_id is not None and self.message_id != message_id:
             return Taken.PAST
+        if self.delivered_at is None and (
+            self.status in _NOT_OUT or (self.message_id is None and not current)
+        ):
+            return Taken.EARLY
+        self._left(at)
         if self.delivered_at is not None:
             return Taken.TAKEN
-        if self.status in _NOT_OUT or (self.message_id is None and not current):
-            return Taken.EARLY
         told = self.status == _M.FAILED and self.message_id is not None
         self.message_id = message_id
         before = (self.failed_at or "", self.error_code or "", self.error_message or "")
@@ -103,6 +105,14 @@ class Standing:
             self.status = _M.FAILED.value
             self.failed_at, self.error_code, self.error_message = at, code, reason
         return Taken.TAKEN
+
+    def _left(self, at: str) -> None:
+        """It has left, by `at` at the latest. The intent was committed just ahead of the request,
+        and WhatsApp tells whole seconds: where it is known, the intent's time is the better one."""
+        if self.sent_at is None:
+            self.sent_at = self.queued_at or at
+        elif self.queued_at is None and at < self.sent_at:
+            self.sent_at = at
 
     def costs(self, category: str | None, kind: str | None) -> None:
         """What it costs, as `marketing/regular`; of two tellings the least, to have one."""

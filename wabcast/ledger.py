@@ -10,7 +10,7 @@ import asyncio
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from wabcast import events as words
 from wabcast import locks
@@ -23,7 +23,7 @@ from wabcast.recorder import Recorder
 from wabcast.store import campaigns, database, events, ledger, marks, pieces, trials
 from wabcast.store.connection_thread import ConnectionThread
 from wabcast.store.ledger import Due
-from wabcast.store.marks import Intended, Intent, Outcome, Told
+from wabcast.store.marks import Intended, Intent, Kept, Outcome, Told
 from wabcast.store.progress import Progress
 from wabcast.store.reach import Cap, Seen
 
@@ -62,7 +62,7 @@ class Ledger(Protocol):
         self, message: Due, content: str, slot: int, cap: Cap | None
     ) -> asyncio.Future[Intended]: ...
 
-    def record(self, message: Due, settled: Settled, attempt: int) -> asyncio.Future[Any]:
+    def record(self, message: Due, settled: Settled, attempt: int) -> asyncio.Future[Kept]:
         """Done when it is on disk, and there before any intent that is told later."""
         ...
 
@@ -163,19 +163,20 @@ class SqliteLedger:
             self._progress.tell(db, at=text(at))
         return intended
 
-    def record(self, message: Due, settled: Settled, attempt: int) -> asyncio.Future[Any]:
+    def record(self, message: Due, settled: Settled, attempt: int) -> asyncio.Future[Kept]:
         outcome = Outcome(message, settled, attempt, self._clock.now())
         return self._recorder.join(self._record, outcome, must=True)
 
-    def _record(self, db: Connection, outcomes: list[Outcome]) -> list[bool]:
-        wrote = marks.record(db, outcomes, run=self.run)
+    def _record(self, db: Connection, outcomes: list[Outcome]) -> list[Kept]:
+        recorded = marks.record(db, outcomes, run=self.run)
         if self._trace:
-            for outcome, changed in zip(outcomes, wrote, strict=True):
-                if changed:
-                    self._tell(db, outcome.message, outcome.settled, text(outcome.at))
+            for outcome, kept in zip(outcomes, recorded, strict=True):
+                settled = marks.TAKEN_ID if kept is Kept.SAME_ID else outcome.settled
+                if kept is not Kept.MOVED_ON:
+                    self._tell(db, outcome.message, settled, text(outcome.at))
         if any(outcome.settled.status is not MessageStatus.PENDING for outcome in outcomes):
             self._progress.tell(db, at=text(outcomes[-1].at))
-        return wrote
+        return recorded
 
     def _tell(self, db: Connection, message: Due, settled: Settled, at: str) -> None:
         names = {

@@ -21,7 +21,7 @@ from wabcast.store import campaigns, decisions, marks, pieces
 from wabcast.store.audits import audit
 from wabcast.store.database import immediate
 from wabcast.store.decisions import Chosen
-from wabcast.store.marks import Intent, Outcome
+from wabcast.store.marks import Intent, Kept, Outcome
 
 RUN = "run"
 PEOPLE = 30
@@ -138,7 +138,9 @@ def test_what_did_not_go_is_not_owed_by_a_campaign_that_is_over(
     db.execute("update campaigns set status = ?", (status,))
     settled = settle(told.attempt, verdict, retry=Retry(), chance=0.5)
     with immediate(db):
-        assert marks.record(db, [Outcome(message, settled, told.attempt, now)], run=RUN) == [True]
+        assert marks.record(db, [Outcome(message, settled, told.attempt, now)], run=RUN) == [
+            Kept.WRITTEN
+        ]
     assert statuses(db, campaign) == {"pending" if status == "paused" else "skipped": 1}
     assert audit(db, make.look(campaign)) == []
 

@@ -40,7 +40,7 @@ from wabcast.store import campaigns, database, decisions, ledger, marks, receipt
 from wabcast.store.audits import audit
 from wabcast.store.database import immediate
 from wabcast.store.ledger import Due
-from wabcast.store.marks import Intended, Intent, Outcome, Told
+from wabcast.store.marks import Intended, Intent, Kept, Outcome, Told
 
 PEOPLE = 5
 
@@ -506,7 +506,7 @@ def test_an_outcome_of_another_attempt_or_run_is_left_alone(db: Connection, make
             with immediate(db):
                 now = make.clock.now()
                 outcome = Outcome(message, settled, attempt, now)
-                assert marks.record(db, [outcome], run=run) == [False]
+                assert marks.record(db, [outcome], run=run) == [Kept.MOVED_ON]
     assert make.look(campaign).queued == 1
 
 

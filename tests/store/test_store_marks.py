@@ -11,12 +11,19 @@ from pysqlite3.dbapi2 import Connection
 
 from wabcast.delivery import MessageStatus, Settled
 from wabcast.store import marks
+from wabcast.store.audits import audit
 from wabcast.store.database import immediate
 from wabcast.store.ledger import Due
-from wabcast.store.marks import Intent, Outcome, Told
+from wabcast.store.marks import Intent, Kept, Outcome, Told
 from wabcast.store.reach import Cap
 
 RUN = "run"
+
+
+def sent(message_id: str) -> Settled:
+    return Settled(MessageStatus.SENT, message_id=message_id)
+
+
 ODD = 'a "quote", \\u0000, \n and 👋'
 
 
@@ -99,7 +106,7 @@ def test_each_outcome_of_a_group_finds_its_own_row(db: Connection, make: Make) -
             Outcome(owed[3], Settled(MessageStatus.SENT, message_id="wamid.3"), 1, now),
         ]
         wrote = marks.record(db, outcomes, run=RUN)
-    assert wrote == [True, False, True, True]
+    assert wrote == [Kept.WRITTEN, Kept.MOVED_ON, Kept.WRITTEN, Kept.WRITTEN]
     found = db.execute(
         "select status, whatsapp_message_id from campaign_messages order by id"
     ).fetchall()
@@ -130,7 +137,6 @@ def test_a_group_costs_as_many_statements_as_one_mark(db: Connection, make: Make
     campaign = make.campaign(people=101, status="running", run_id=RUN)
     alone, *others = make.due(campaign)
     now = make.clock.now()
-    sent = Settled(MessageStatus.SENT, message_id="wamid")
     cap = Cap(campaign.account_id)
 
     def cost(messages: list[Due]) -> int:
@@ -138,8 +144,10 @@ def test_a_group_costs_as_many_statements_as_one_mark(db: Connection, make: Make
         with immediate(db):
             listed = [Intent(message, "{}", 1, cap) for message in messages]
             told = marks.intend(counted, listed, campaign=campaign.number, run=RUN, at=now)
-            outcomes = [Outcome(message, sent, 1, now) for message in messages]
-            assert all(marks.record(counted, outcomes, run=RUN))
+            outcomes = [
+                Outcome(message, sent(f"wamid.{message.id}"), 1, now) for message in messages
+            ]
+            assert set(marks.record(counted, outcomes, run=RUN)) == {Kept.WRITTEN}
         assert {each.told for each in told} == {Told.INTENDED}
         return int(counted.asked)
 
@@ -149,7 +157,35 @@ def test_a_group_costs_as_many_statements_as_one_mark(db: Connection, make: Make
 
 def test_the_marks_find_their_rows_by_number(db: Connection) -> None:
     named = {"run": RUN, "campaign": 1, "at": "", "ids": "[]", "intents": "{}", "outcomes": "[]"}
-    for statement in (marks.GOING, marks.INTEND, marks.SENT, marks.WERE_SENT):
+    for statement in (marks.GOING, marks.INTEND, marks.SENT, marks.ANSWERED):
         plan = [row[3] for row in db.execute("explain query plan " + statement, named)]
         assert any(step.startswith("SEARCH m USING INTEGER PRIMARY KEY") for step in plan), plan
         assert not any(step.startswith(("SCAN m", "SCAN c")) for step in plan), plan
+
+
+def test_a_message_id_stands_at_one_row_alone(db: Connection, make: Make) -> None:
+    """The answers that have another message's id, in this group or an earlier one, are no proof."""
+    campaign = make.campaign(people=5, status="running", run_id=RUN)
+    owed = make.due(campaign)
+    now = make.clock.now()
+
+    def record(messages: list[Due], *ids: str) -> list[Kept]:
+        with immediate(db):
+            outcomes = [Outcome(m, sent(wamid), 1, now) for m, wamid in zip(messages, ids)]  # noqa: B905
+            return marks.record(db, outcomes, run=RUN)
+
+    with immediate(db):
+        listed = [Intent(message, "{}", 1) for message in owed]
+        marks.intend(db, listed, campaign=campaign.number, run=RUN, at=now)
+    assert record(owed[:3], "a", "b", "a") == [Kept.WRITTEN, Kept.WRITTEN, Kept.SAME_ID]
+    assert record(owed[3:], "b", "c") == [Kept.SAME_ID, Kept.WRITTEN]
+    assert record(owed[:1], "a") == [Kept.WRITTEN], "told twice"
+    rows = db.execute("select status, whatsapp_message_id, error_code from campaign_messages")
+    assert [tuple(row) for row in rows] == [
+        ("sent", "a", None),
+        ("sent", "b", None),
+        ("in_doubt", None, "same_id"),
+        ("in_doubt", None, "same_id"),
+        ("sent", "c", None),
+    ]
+    assert audit(db, make.look(campaign)) == []

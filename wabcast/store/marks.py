@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from wabcast.clock import text, to_micros
-from wabcast.delivery import MessageStatus, Settled
+from wabcast.delivery import SAME_ID, MessageStatus, Settled
+from wabcast.evidence import Standing
 from wabcast.store import reach
 from wabcast.store.ledger import OWED_BY, Due, opt_out, skip
 from wabcast.store.reach import Cap, Seen
+from wabcast.store.receipts import WRITE
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -64,21 +67,27 @@ select case when opted_out_at is not null then 'opted out' else 'blocked' end
   from contacts where id = :contact and (opted_out_at is not null or blocked_at is not null)
 """
 
+# An id that stands at another row is not this one's: see `_weigh`.
 SENT = """
 update campaign_messages as m
-   set status = case status when 'queued' then 'sent' else status end,
-       whatsapp_message_id = o.value ->> 2, sent_at = coalesce(sent_at, o.value ->> 3)
+   set status = 'sent', whatsapp_message_id = o.value ->> 2, sent_at = queued_at
   from json_each(:outcomes) as o
  where m.id = o.value ->> 0 and m.run_id = :run and m.attempts = o.value ->> 1
-   and m.status in ('queued', 'sent', 'delivered', 'read', 'replied')
+   and m.status = 'queued'
+   and not exists (select 1 from campaign_messages as other
+                    where other.whatsapp_message_id = o.value ->> 2)
 """
 
-# Which of them were ours to mark, where not all were.
-WERE_SENT = """
-select json_group_array(m.id)
+# The rows of those that SENT did not write, as `evidence.Standing` has them.
+ANSWERED = """
+select m.id, m.status, m.attempts, m.whatsapp_message_id, m.queued_at, m.sent_at, m.delivered_at,
+       m.read_at, m.replied_at, m.failed_at, m.error_code, m.error_message, m.pricing
   from json_each(:outcomes) as o join campaign_messages as m on m.id = o.value ->> 0
  where m.run_id = :run and m.attempts = o.value ->> 1
-   and m.status in ('queued', 'sent', 'delivered', 'read', 'replied')
+"""
+
+ELSEWHERE = """
+select 1 from campaign_messages where whatsapp_message_id = :message_id and id <> :id limit 1
 """
 
 NOT_SENT = """
@@ -100,6 +109,21 @@ Said = dict[int, tuple[str, str, int]]
 """By message: its content, the number it goes to, and how often it was tried before."""
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+_fields = attrgetter(*(field.name for field in fields(Standing)))
+
+TAKEN_ID = Settled(MessageStatus.IN_DOUBT, error_code=SAME_ID.code, error_message=SAME_ID.reason)
+
+
+class Kept(StrEnum):
+    """What became of an outcome."""
+
+    WRITTEN = "written"
+    MOVED_ON = "moved on"
+    """The row is not this attempt's any more, or knows better."""
+    SAME_ID = "same id"
+    """The id of the answer belongs to another message: this one is in doubt."""
 
 
 class Told(StrEnum):
@@ -215,29 +239,54 @@ def _not_intended(db: Connection, message: Due, campaign: int, run: str) -> Inte
     return Intended(Told.SKIPPED)
 
 
-def record(db: Connection, outcomes: Sequence[Outcome], *, run: str) -> list[bool]:
-    """Write what became of intents, in their order; False where the row has moved on without us."""
-    listed = [
-        (outcome.message.id, outcome.attempt, outcome.settled.message_id, text(outcome.at))
-        for outcome in outcomes
-        if outcome.settled.status is MessageStatus.SENT
-    ]
-    wrote: set[int] = set()
-    if listed:
-        wanted = {"run": run, "outcomes": _encode(listed)}
-        ids = {outcome[0] for outcome in listed}
-        if db.execute(SENT, wanted).rowcount != len(ids):
-            ids.intersection_update(json.loads(db.execute(WERE_SENT, wanted).fetchone()[0]))
-        wrote |= ids
+def record(db: Connection, outcomes: Sequence[Outcome], *, run: str) -> list[Kept]:
+    """Write what became of intents, in their order."""
+    accepted = [each for each in outcomes if each.settled.status is MessageStatus.SENT]
+    kept = dict.fromkeys(map(_key, accepted), Kept.WRITTEN)
+    listed = {
+        each.settled.message_id: (each.message.id, each.attempt, each.settled.message_id)
+        for each in reversed(accepted)  # of several with one id the first has it
+    }
+    if accepted:
+        wanted = {"run": run, "outcomes": _encode(list(listed.values()))}
+        if db.execute(SENT, wanted).rowcount != len(accepted):
+            kept |= _weigh(db, accepted, run)
     for outcome in outcomes:
-        if outcome.settled.status is not MessageStatus.SENT and _not_sent(db, outcome, run):
-            wrote.add(outcome.message.id)
-    return [outcome.message.id in wrote for outcome in outcomes]
+        if outcome.settled.status is not MessageStatus.SENT:
+            wrote = _not_sent(db, outcome, outcome.settled, run)
+            kept[_key(outcome)] = Kept.WRITTEN if wrote else Kept.MOVED_ON
+    return [kept[_key(outcome)] for outcome in outcomes]
 
 
-def _unless_over(db: Connection, outcome: Outcome) -> Settled:
+def _key(outcome: Outcome) -> tuple[int, int]:
+    return outcome.message.id, outcome.attempt
+
+
+def _weigh(db: Connection, accepted: Sequence[Outcome], run: str) -> dict[tuple[int, int], Kept]:
+    """Answers that are not the first news of their message, or whose id is another one's: weighed
+    as all evidence is, so that their order does not matter."""
+    listed = _encode([_key(outcome) for outcome in accepted])
+    rows = {row["id"]: row for row in db.execute(ANSWERED, {"run": run, "outcomes": listed})}
+    kept = {}
+    for outcome in accepted:
+        row, message_id = rows.get(outcome.message.id), outcome.settled.message_id or ""
+        if row is None or row["attempts"] != outcome.attempt:
+            kept[_key(outcome)] = Kept.MOVED_ON
+        elif db.execute(ELSEWHERE, {"message_id": message_id, "id": row["id"]}).fetchone():
+            kept[_key(outcome)] = Kept.SAME_ID
+            _not_sent(db, outcome, TAKEN_ID, run)
+        else:
+            kept[_key(outcome)] = Kept.WRITTEN
+            standing = Standing(*row)
+            standing.reach(1, text(outcome.at), message_id)
+            if _fields(standing) != tuple(row):
+                named = {field.name: getattr(standing, field.name) for field in fields(standing)}
+                db.execute(WRITE, {**named, "was": row["status"]})
+    return kept
+
+
+def _unless_over(db: Connection, outcome: Outcome, settled: Settled) -> Settled:
     """What did not go is owed again, but not by a campaign that is over by now."""
-    settled = outcome.settled
     if settled.status is not MessageStatus.PENDING:
         return settled
     found = db.execute(OF_WHAT, {"id": outcome.message.id}).fetchone()
@@ -248,8 +297,8 @@ def _unless_over(db: Connection, outcome: Outcome) -> Settled:
     return replace(settled, status=MessageStatus.SKIPPED, error_code=code, error_message=reason)
 
 
-def _not_sent(db: Connection, outcome: Outcome, run: str) -> bool:
-    settled, at = _unless_over(db, outcome), text(outcome.at)
+def _not_sent(db: Connection, outcome: Outcome, settled: Settled, run: str) -> bool:
+    settled, at = _unless_over(db, outcome, settled), text(outcome.at)
     marks = {
         "id": outcome.message.id,
         "run": run,
