@@ -65,7 +65,7 @@ def test_line_numbers_are_where_a_record_begins(end: str) -> None:
 
 def test_a_pipe_that_dribbles_is_read_like_a_file() -> None:
     data = b"Name,Phone\nAnna,1\n" * 50
-    assert list(tables.read(Pipe(data))) == list(table_of(data))  # type: ignore[arg-type]
+    assert list(tables.read(Pipe(data))) == list(table_of(data))
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ def test_xlsx() -> None:
     book.create_sheet("Second")
     data = io.BytesIO()
     book.save(data)
-    table = tables.read(Pipe(data.getvalue(), 1000))  # type: ignore[arg-type]
+    table = tables.read(Pipe(data.getvalue(), 1000))
     assert (table.format, table.headers) == ("xlsx", ["Phone", "Points", "Born", "Seen", "VIP"])
     first, second = table
     assert first.line == 3
@@ -361,7 +361,7 @@ def test_memory_does_not_grow_with_the_file() -> None:
             return line * (size // 1000) if self.left > 0 else b""
 
     tracemalloc.start()
-    rows = tables.read(Long())  # type: ignore[arg-type]  # as much as is read of a stream
+    rows = tables.read(Long())
     count = sum(1 for _ in rows)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -11,10 +11,10 @@ import marshal
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import BinaryIO, TypeVar
+from typing import IO, TypeVar
 
 from wabcast import errors
 from wabcast.errors import WabcastError
@@ -59,7 +59,7 @@ def ahead(source: Iterable[T]) -> Iterator[Iterator[T]]:
     os.close(write)
     with open(read, "rb") as pipe:
         try:
-            yield _items(pipe)
+            yield items(pipe, _killed)
         finally:
             pipe.close()  # a child that still writes meets the end of it, and ends too
             os.waitpid(child, 0)
@@ -70,12 +70,14 @@ def _child(source: Iterable[T], write: int) -> None:
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent has it too, and decides
         with open(write, "wb") as pipe:
-            _write_all(source, pipe)
+            write_all(source, pipe)
     finally:
         os._exit(0)
 
 
-def _write_all(source: Iterable[T], pipe: BinaryIO) -> None:
+def write_all(source: Iterable[T], pipe: IO[bytes]) -> None:
+    """The child's half: what `source` yields, and how it ends. MemoryError is raised."""
+
     def write(kind: _Kind, value: object) -> None:
         data = marshal.dumps((int(kind), value))  # type: ignore[arg-type]  # see `ahead`
         pipe.write(len(data).to_bytes(_LENGTH, "big") + data)
@@ -87,6 +89,8 @@ def _write_all(source: Iterable[T], pipe: BinaryIO) -> None:
         write(_Kind.END, None)
     except BrokenPipeError:
         pass
+    except MemoryError:
+        raise
     except WabcastError as exc:
         write(_Kind.REFUSED, (type(exc).__name__, exc.message, exc.hint))
     except Exception as exc:  # noqa: BLE001  # it is raised again on the other side
@@ -95,7 +99,8 @@ def _write_all(source: Iterable[T], pipe: BinaryIO) -> None:
         write(_Kind.BUG, "".join(traceback.format_exception(exc)))
 
 
-def _items(pipe: BinaryIO) -> Iterator[T]:
+def items(pipe: IO[bytes], cut_off: Callable[[], WabcastError]) -> Iterator[T]:
+    """The parent's half. `cut_off` says what is raised where the child ended before its end."""
     while len(head := pipe.read(_LENGTH)) == _LENGTH:
         data = pipe.read(int.from_bytes(head, "big"))
         kind, value = marshal.loads(data)  # noqa: S302  # from a child of our own
@@ -109,7 +114,11 @@ def _items(pipe: BinaryIO) -> Iterator[T]:
                 raise getattr(errors, name)(message, hint=hint)
             case _:
                 raise RuntimeError(f"in the process beside this one:\n{value}")
-    raise WabcastError(
+    raise cut_off()
+
+
+def _killed() -> WabcastError:
+    return WabcastError(
         "the process that read ahead was killed",
         hint="run the same command again: what was done stays done",
     )

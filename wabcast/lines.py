@@ -12,7 +12,7 @@ import io
 import itertools
 import re
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO
+from typing import Protocol
 
 from wabcast.errors import Refused, UsageError
 from wabcast.untrusted import BROKEN
@@ -30,7 +30,14 @@ _BOMS = (
 )
 
 
-def read_up_to(stream: BinaryIO, size: int) -> bytes:
+class Readable(Protocol):
+    """A stream of bytes that is read once, forward."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most `size` bytes; none at the end."""
+
+
+def read_up_to(stream: Readable, size: int) -> bytes:
     parts = []
     while size > 0 and (part := stream.read(size)):  # a pipe gives less than it is asked for
         parts.append(part)
@@ -38,7 +45,7 @@ def read_up_to(stream: BinaryIO, size: int) -> bytes:
     return b"".join(parts)
 
 
-def rest_of(stream: BinaryIO, name: str, already: int) -> bytes:
+def rest_of(stream: Readable, name: str, already: int) -> bytes:
     rest = read_up_to(stream, WHOLE_LIMIT - already + 1)
     if already + len(rest) > WHOLE_LIMIT:
         raise Refused(

@@ -17,13 +17,14 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from wabcast import delimited
 from wabcast.errors import Refused
 from wabcast.lines import (
     HEAD,
     Lines,
+    Readable,
     broken_fault,
     decoded,
     encoding_of,
@@ -33,10 +34,15 @@ from wabcast.lines import (
 )
 from wabcast.untrusted import BROKEN
 
+if TYPE_CHECKING:
+    from python_calamine import CalamineSheet
+
 MOST_COLUMNS = 2_000
 """Columns of a table, and different keys of all its JSON objects."""
 
 UNPACKED_LIMIT = 1024 * 1024 * 1024  # bytes: what a small spreadsheet may swell to
+MOST_SHEET_ROWS = 1_048_576  # Excel's own limit
+ZIP = b"PK\x03\x04"  # how a spreadsheet begins
 
 _RENAMED = 20  # columns whose new name is told
 
@@ -87,7 +93,7 @@ class Table:
         return self._records
 
 
-def read(stream: BinaryIO, *, name: str = "", encoding: str | None = None) -> Table:
+def read(stream: Readable, *, name: str = "", encoding: str | None = None) -> Table:
     """Open the table in `stream`, which need not be seekable; `name` is for the messages.
 
     Raises Refused for what is no table (empty, binary, a broken JSON array, too large) and
@@ -99,7 +105,7 @@ def read(stream: BinaryIO, *, name: str = "", encoding: str | None = None) -> Ta
     for magic, (what, hint) in _UNREADABLE.items():
         if head.startswith(magic):
             raise Refused(f"{name} is {what}, not a table", hint=hint)
-    if head.startswith(b"PK\x03\x04"):
+    if head.startswith(ZIP):
         return _spreadsheet(head + rest_of(stream, name, len(head)), name)
 
     notes: list[str] = []
@@ -324,23 +330,16 @@ def _json_array(text: str, name: str, encoding: str, notes: list[str]) -> Table:
 
 
 def _spreadsheet(data: bytes, name: str) -> Table:
-    import zipfile
-
-    from python_calamine import CalamineError, CalamineWorkbook
-
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as parts:
-            if sum(part.file_size for part in parts.infolist()) > UNPACKED_LIMIT:
-                raise Refused(f"{name} unpacks to more than a gigabyte", hint="export it as CSV")
-        book = CalamineWorkbook.from_filelike(io.BytesIO(data))
-        sheet = book.get_sheet_by_index(0)
-    except (CalamineError, zipfile.BadZipFile, IndexError) as exc:
+    names, sheet = _first_sheet(data, name)
+    if sheet.height > MOST_SHEET_ROWS:
         raise Refused(
-            f"{name} is no spreadsheet that can be read: {exc}", hint="export it as CSV"
-        ) from None
+            f"the first sheet of {name} has {sheet.height:,} rows; Excel's own have at most"
+            f" {MOST_SHEET_ROWS:,}",
+            hint="export it as CSV",
+        )
     notes = []
-    if len(book.sheet_names) > 1:
-        notes.append(f"read the first sheet, {book.sheet_names[0]!r}; the others are not read")
+    if len(names) > 1:
+        notes.append(f"read the first sheet, {names[0]!r}; the others are not read")
     records = (
         (line, cells, "")
         for line, row in enumerate(sheet.iter_rows(), 1)
@@ -354,6 +353,37 @@ def _spreadsheet(data: bytes, name: str) -> Table:
     if first_is_data:
         rows = itertools.chain([(line, cells, "")], rows)
     return Table(headers, "utf-8", "xlsx", notes, _rows(rows, headers))
+
+
+def _first_sheet(data: bytes, name: str) -> tuple[list[str], CalamineSheet]:
+    """The names of all sheets, and the first. Where memory does not suffice, the
+    library ends this process: see `bounded_reader`.
+    """
+    import zipfile
+
+    from python_calamine import CalamineError, CalamineWorkbook
+
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as parts:
+            _refuse_larger(sum(part.file_size for part in parts.infolist()), name)
+        book = CalamineWorkbook.from_filelike(io.BytesIO(data))
+        return book.sheet_names, book.get_sheet_by_index(0)
+    except (CalamineError, zipfile.BadZipFile, IndexError, ValueError, NotImplementedError) as exc:
+        told = str(exc)
+    except BaseException as exc:
+        if type(exc).__name__ != "PanicException":  # of Rust, and no Exception to Python
+            raise
+        told = "the library that reads it gave up"
+    raise Refused(f"{name} is no spreadsheet that can be read: {told}", hint="export it as CSV")
+
+
+def _refuse_larger(unpacked: int, name: str) -> None:
+    if unpacked > UNPACKED_LIMIT:
+        raise Refused(
+            f"{name} unpacks to {unpacked >> 20:,} MB,"
+            f" and at most {UNPACKED_LIMIT >> 20:,} MB are read",
+            hint="export it as CSV, which is read row by row",
+        )
 
 
 def _cell_text(value: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from make import Make
 from pysqlite3.dbapi2 import Connection
+from workbooks import FAR_CELL
 
 from wabcast import locks
 from wabcast.campaign import LIFECYCLE, Campaign, CampaignStatus
@@ -273,6 +275,28 @@ async def test_people_come_in_by_file_and_one_bad_row_stops_nobody(door: Door) -
     assert page["items"][0]["attributes"] == {"City": "Berlin"}
     rest = (await door.get(f"/contacts?tag=new&cursor={page['next']}")).json()["data"]
     assert [one["phone"] for one in rest["items"]] == ["+4915112345602"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere memory has no limit")
+@pytest.mark.parametrize(
+    ("file", "told"),
+    [
+        (FAR_CELL, "the upload takes more than 1,536 MB of memory"),
+        (b"a" + b"," * 5000 + b"b\n", "the table has 5,001 columns; at most 2,000 are read"),
+        (b"PK\x03\x04", "is no spreadsheet that can be read"),
+        (b"[" + b"[" * 100_000, "is a broken JSON array"),
+    ],
+    ids=["a cell at the end", "columns", "no zip", "deep"],
+)
+async def test_a_file_that_is_too_much_is_refused_and_the_next_comes_in(
+    door: Door, file: bytes, told: str
+) -> None:
+    answer = await door.http.post("/contacts/import", files={"file": ("people", file)})
+    assert answer.status_code == 400
+    assert told in answer.json()["message"]
+    good = {"file": ("people.csv", b"phone\n+4915112345601\n")}
+    answer = await door.http.post("/contacts/import", files=good)
+    assert answer.json()["data"]["inserted"] == 1
 
 
 async def test_one_person(door: Door) -> None:

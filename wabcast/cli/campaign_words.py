@@ -170,13 +170,12 @@ def _phones(source: str, option: str, *, add: bool) -> list[str]:
 
 
 def _people(source: str, option: str) -> Iterator[Contact]:
-    from wabcast import contacts, tables
+    from wabcast import bounded_reader, contacts, tables
 
     if source != "-" and not Path(source).is_file():
         raise NotFound(f"no file {source}", hint=f"{option} takes a file's name, or - for stdin")
     stream = sys.stdin.buffer if source == "-" else Path(source).open("rb")  # noqa: SIM115  # below
-    with stream:
-        table = tables.read(stream, name=source)
+    with stream, bounded_reader.opened(stream, name=source) as table:
         columns = contacts.guess(table.headers)
         for row in contacts.read_rows(table, columns):
             if isinstance(row, tables.BadRow):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO
@@ -82,17 +82,17 @@ def people_in(
 ) -> Iterator[People]:
     """Open the contact file `name` (`-` is stdin) and read it row by row.
 
-    `columns` maps fields to headers. Raises NotFound, and what `tables.read` and
+    `columns` maps fields to headers. Raises NotFound, and what `bounded_reader.opened` and
     `contacts.guess` raise.
     """
-    from typing import cast
+    from wabcast import bounded_reader, contacts
 
-    from wabcast import contacts, tables
-
-    with _opened(name) as (stream, size):
-        source = Counted(stream, size)
-        shown = "stdin" if name == "-" else name
-        table = tables.read(cast("BinaryIO", source), name=shown, encoding=encoding)
+    shown = "stdin" if name == "-" else name
+    with (
+        _opened(name) as (stream, size),
+        nullcontext(Counted(stream, size)) as source,
+        bounded_reader.opened(source, name=shown, encoding=encoding) as table,
+    ):
         headers = [unguard(header) for header in table.headers]
         overrides = dict(columns or {})
         ours = set(headers[: len(EXPORTED)]) == set(EXPORTED)
@@ -110,27 +110,27 @@ def people_in(
 
 def phones_in(name: str, *, region: str | None = None) -> Iterator[Contact | BadRow]:
     """The people of a list: one number a line, or any contact file. `-` is stdin."""
-    from wabcast import contacts
+    from wabcast import contacts, lines
     from wabcast.errors import Refused
     from wabcast.tables import Row
 
     with _opened(name) as (stream, _):
-        data = stream.read()
+        data = lines.rest_of(stream, name, 0)
     first = data[:4096].decode("utf-8-sig", "replace").strip().partition("\n")[0]
     if any(mark in first for mark in ",;\t{[") or data[:2] == b"PK" or not _has_digits(first):
         import io
 
-        from wabcast import tables
+        from wabcast import bounded_reader
 
-        table = tables.read(io.BytesIO(data), name=name)
-        columns = contacts.guess([unguard(header) for header in table.headers])
-        yield from contacts.read_rows(_plain(table), columns, region=_region(region))
+        with bounded_reader.opened(io.BytesIO(data), name=name) as table:
+            columns = contacts.guess([unguard(header) for header in table.headers])
+            yield from contacts.read_rows(_plain(table), columns, region=_region(region))
         return
     try:
-        lines = data.decode("utf-8-sig").splitlines()
+        numbers = data.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as exc:
         raise Refused(f"{name} is not a list of numbers: {exc}", hint="save it as UTF-8") from exc
-    rows = (Row(at, {"phone": line.strip()}) for at, line in enumerate(lines, 1) if line.strip())
+    rows = (Row(at, {"phone": line.strip()}) for at, line in enumerate(numbers, 1) if line.strip())
     yield from contacts.read_rows(rows, contacts.guess(["phone"]), region=_region(region))
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, File, Form, Query, UploadFile
 
-from wabcast import tables
+from wabcast import bounded_reader, tables
 from wabcast.contacts import Contact, guess, read_rows
 from wabcast.errors import UsageError
 from wabcast.phones import known_region
@@ -96,35 +96,28 @@ def take_in(
 ) -> Answer[Imported]:
     if dry_run:
         desk.need("contacts:read")  # what would change tells what is known
-    table = tables.read(file.file, name="the upload", encoding=encoding or None)
-    columns_found = guess(table.headers, _columns(columns))
-    rows = read_rows(
-        table, columns_found, region=known_region(region) if region else None, tags=tag or ()
-    )
-    rejects: list[Reject] = []
-    rejected = 0
-
-    def good() -> Iterator[Contact]:
-        nonlocal rejected
-        for row in rows:
-            if isinstance(row, BadRow):
-                rejected += 1
-                if len(rejects) < SHOWN:
-                    rejects.append(Reject(line=row.line, reason=row.reason))
-            else:
-                yield row
-
-    counts = imports.upsert(desk.db, good(), at=desk.at, on_conflict=on_conflict, dry_run=dry_run)
+    with bounded_reader.upload(
+        file.file,
+        columns=_columns(columns),
+        region=known_region(region) if region else None,
+        tags=tag or (),
+        encoding=encoding or None,
+        on_conflict=on_conflict,
+        shown=SHOWN,
+    ) as read:
+        counts = imports.take(
+            desk.db, read.chunks, at=desk.at, on_conflict=on_conflict, dry_run=dry_run
+        )
     taken = counts.inserted + counts.updated + counts.unchanged + counts.duplicates
     told = Imported(
-        read=taken + rejected,
+        read=taken + read.rejected,
         inserted=counts.inserted,
         updated=counts.updated,
         unchanged=counts.unchanged,
         duplicates=counts.duplicates,
-        rejected=rejected,
-        rejects=rejects,
-        notes=table.notes[:SHOWN],
+        rejected=read.rejected,
+        rejects=[Reject(line=line, reason=reason) for line, reason in read.rejects],
+        notes=read.notes,
     )
     return Answer(message="Contacts imported", data=told)
 

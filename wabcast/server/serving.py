@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wabcast import receiver
+from wabcast import limited_process, receiver
 from wabcast.connection_limits import BoundedProtocol, Limits
 from wabcast.errors import Refused, UsageError
 from wabcast.server.problems import failure
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from wabcast.server.app import House
+
+
+_GRACE = 5.0
+"""Seconds that a file which is being taken in has to the end; the same again takes in the rest."""
 
 
 class Enveloped(BoundedProtocol):
@@ -53,6 +57,8 @@ async def serve(
     stopping.cancel()
     house.closing.set()
     server.should_exit = True
+    await asyncio.wait({serving}, timeout=_GRACE)
+    limited_process.end_all()
     await serving
     listening.close()
 
