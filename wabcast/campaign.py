@@ -48,6 +48,13 @@ EDITABLE = frozenset({_S.DRAFT, _S.SCHEDULED, _S.PAUSED})
 FINISHED = frozenset({_S.COMPLETED, _S.FAILED, _S.CANCELLED})
 
 
+BY_A_PERSON, PUT_BACK = "paused by a person", "messages were put back"
+INTERRUPTED, TWICE = "interrupted ({})", "interrupted twice"
+
+PERSONS_REASONS = (BY_A_PERSON, PUT_BACK, INTERRUPTED.format("SIGINT"), TWICE)
+"""With these words a pause was a person's own wish: nobody has to be told that it waits."""
+
+
 class RecipientsState(StrEnum):
     """Whether all who are owed a message are there: a million come, and go, piece by piece."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wabcast import locks
-from wabcast.campaign import Campaign, CampaignStatus, refusal
+from wabcast.campaign import BY_A_PERSON, Campaign, CampaignStatus, refusal
 from wabcast.clock import SECOND, Clock, parse, text
 from wabcast.delivery import MessageStatus
 from wabcast.errors import Busy, Refused, UsageError
@@ -49,7 +49,7 @@ def pause(
     *,
     clock: Clock,
     wait: timedelta = timedelta(seconds=30),
-    reason: str = "paused by a person",
+    reason: str = BY_A_PERSON,
 ) -> bool:
     """Pause, and return when the run has let go; False where it was paused already.
 

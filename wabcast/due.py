@@ -17,7 +17,7 @@ from wabcast.campaign import Campaign, CampaignStatus
 from wabcast.clock import Clock, parse, text
 from wabcast.errors import StoreError, WabcastError
 from wabcast.schedule import Due, Missed, Recurrence
-from wabcast.store import campaigns, copies, schedules
+from wabcast.store import campaigns, copies, schedules, waiting
 from wabcast.store.database import immediate
 from wabcast.times import known_zone, wall_time
 
@@ -36,13 +36,15 @@ class Look:
     """What one look found: `ready` in the order of their turn, `held` by a living process.
 
     `asked` wait for a person from now on: late, or in a copy of the file; `refused` are those
-    that could not be prepared, with why.
+    that could not be prepared, with why; `waiting` are those that need a person, told of once an
+    hour.
     """
 
     ready: list[Campaign] = field(default_factory=list)
     held: list[Campaign] = field(default_factory=list)
     asked: list[Campaign] = field(default_factory=list)
     refused: list[tuple[Campaign, WabcastError]] = field(default_factory=list)
+    waiting: list[Campaign] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -95,6 +97,8 @@ def look(db: Connection, database: Path, *, clock: Clock, home: ZoneInfo) -> Loo
             for campaign in schedules.due(db, now)
             if verb(campaign, now) and not locks.is_held(database, campaign)
         ]
+    told = {campaign.id for campaign in (*found.asked, *(each for each, _ in found.refused))}
+    found.waiting = [each for each in waiting.remind(db, now) if each.id not in told]
     # After all that must not wait for it: a cancel of a million takes a minute.
     control.finish_all(db, database, clock=clock, within=AT_LEISURE)
     return found

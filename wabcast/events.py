@@ -15,6 +15,7 @@ CAMPAIGN_SCHEDULED = "campaign:scheduled"
 CAMPAIGN_STARTED = "campaign:started"
 CAMPAIGN_PROGRESS = "campaign:progress"
 CAMPAIGN_PAUSED = "campaign:paused"
+CAMPAIGN_WAITING = "campaign:waiting"
 CAMPAIGN_RESUMED = "campaign:resumed"
 CAMPAIGN_COMPLETED = "campaign:completed"
 CAMPAIGN_FAILED = "campaign:failed"
@@ -37,6 +38,7 @@ NAMES = (
     CAMPAIGN_STARTED,
     CAMPAIGN_PROGRESS,
     CAMPAIGN_PAUSED,
+    CAMPAIGN_WAITING,
     CAMPAIGN_RESUMED,
     CAMPAIGN_COMPLETED,
     CAMPAIGN_FAILED,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wabcast import content, due, health, locks, wiring
-from wabcast.campaign import LIFECYCLE, Campaign, CampaignStatus, refusal
+from wabcast.campaign import LIFECYCLE, TWICE, Campaign, CampaignStatus, refusal
 from wabcast.clock import Clock, text
 from wabcast.engine import Run
 from wabcast.errors import BadContent, Busy, Exit, Refused, StoreError, WabcastError
@@ -135,7 +135,7 @@ class Session:
             for number, run in self.runs.items():
                 campaign = campaigns.by_id(db, run.plan.campaign_id)
                 ledger.take_over(db, number, "")
-                campaigns.move(db, campaign, "pause", at=at, reason="interrupted twice")
+                campaigns.move(db, campaign, "pause", at=at, reason=TWICE)
         db.close()
 
     async def carry(self, campaign: Campaign, verb: str, *, as_shown: bool = False) -> Ending:

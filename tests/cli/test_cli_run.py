@@ -125,6 +125,38 @@ def test_the_worst_of_several_is_the_exit_code_and_json_is_an_array(machine: Mac
     assert (ran.code, ran.stdout, ran.stderr) == (0, "", "")
 
 
+def test_a_token_that_cron_does_not_have_is_said_once_an_hour(machine: Machine) -> None:
+    machine.cli(
+        *("account", "add", "real", "--provider", "cloud", "--phone-number-id", "1"),
+        *("--token", "env:NOT_IN_CRON", "--base-url", "http://127.0.0.1:9"),
+    )
+    machine.campaign("lost", "--account", "real")
+    machine.campaign("mine", at="+2h")
+    machine.cli("campaign", "pause", "mine")
+    ran = machine.cli("run", "--quiet")
+    assert ran.code == 5
+    assert "NOT_IN_CRON" in ran.stderr
+    ran = machine.cli("run", "--quiet")
+    assert (ran.code, ran.stdout, ran.stderr) == (0, "", "")
+    machine.sql("update events set at = strftime('%Y-%m-%dT%H:%M:%fZ', at, '-1 hour')")
+    machine.sql(
+        "update campaigns set paused_at = strftime('%Y-%m-%dT%H:%M:%fZ', paused_at, '-1 hour')"
+    )
+    ran = machine.cli("run", "--quiet")
+    assert (ran.code, ran.stdout) == (0, "")
+    said, hint = ran.stderr.splitlines()
+    assert said.startswith("error: lost has waited for a person since 2")
+    assert "NOT_IN_CRON" in said
+    assert "campaign resume 'lost'" in hint
+    assert machine.cli("run", "--quiet").stderr == ""
+    events = machine.cli("event", "list", "--event", "campaign:waiting").lines
+    assert len(events) == 2
+    assert "NOT_IN_CRON" in events[0]["data"]["reason"]
+    doctor = machine.cli("doctor").stdout
+    assert "warn  waiting: lost has waited for a person since" in doctor
+    assert "mine" not in doctor
+
+
 def test_late_by_more_than_an_hour_asks_and_exits_4(machine: Machine) -> None:
     machine.campaign("missed")
     machine.sql("update campaigns set scheduled_at = '2026-01-01T09:00:00.000Z'")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -126,6 +127,27 @@ async def test_an_account_that_is_not_connected(door: Door, make: Make) -> None:
     assert answer.json()["message"] == "WhatsApp account is not connected"
     assert "GONE" not in answer.text  # where the secret is kept is nobody's business
     assert make.look(campaign).status is CampaignStatus.DRAFT
+
+
+@pytest.mark.parametrize("verb", ["start", "resume"])
+async def test_an_account_that_cannot_be_reached(
+    door: Door, make: Make, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    monkeypatch.setenv("FAR_TOKEN", "a-token-of-no-one")
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        settings = {
+            "base_url": f"http://127.0.0.1:{taken.getsockname()[1]}",
+            "phone_number_id": "1",
+        }
+        make.account("far", "cloud", settings=settings, secrets={"token": "env:FAR_TOKEN"})
+        status = "draft" if verb == "start" else "paused"
+        campaign = make.campaign(people=1, account="far", status=status)
+        answer = await door.post(f"/campaigns/{campaign.id}/{verb}")
+    assert answer.status_code == 400
+    assert answer.json()["message"] == "WhatsApp account is not connected"
+    now = make.look(campaign)
+    assert (now.status, now.scheduled_at, now.resume_at) == (status, None, None)
 
 
 # -- campaigns

@@ -161,6 +161,7 @@ def _obey_signals(session: Session, status: Callable[[], None]) -> None:
     """First signal: finish what is on the wire. Second Ctrl-C: leave at once."""
     import asyncio  # most commands of the noun need none
 
+    from wabcast.campaign import INTERRUPTED
     from wabcast.cli.loop import leave_at_once
 
     loop = asyncio.get_running_loop()
@@ -172,7 +173,7 @@ def _obey_signals(session: Session, status: Callable[[], None]) -> None:
         if count > 1 and name == "SIGINT":
             leave_at_once(session)
         output.note("finishing what is on the wire; again Ctrl-C leaves at once")
-        session.stop(f"interrupted ({name})")
+        session.stop(INTERRUPTED.format(name))
 
     for name in stops.names():
         loop.add_signal_handler(getattr(signal, name), interrupted, name)

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,9 @@ class Level(StrEnum):
     WARN = "warn"
     FAIL = "fail"
 
+
+OVERDUE = timedelta(minutes=5)
+"""What is due for longer has no runner: cron looks every minute."""
 
 PATIENCE = 5.0
 """Seconds for an account's answer."""
@@ -93,7 +96,7 @@ def examine(path: Path) -> Iterator[Finding]:
         yield from sound
         if any(finding.level is Level.FAIL for finding in sound):
             return
-        for look in (_secrets, _numbers, _running, _in_doubt):
+        for look in (_secrets, _numbers, _running, _overdue, _waiting, _in_doubt):
             yield from _guarded(look.__name__.strip("_"), partial(look, db))
 
 
@@ -278,6 +281,46 @@ def _running(db: Connection) -> Iterator[Finding]:
             names.append(campaign.name)
     told = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
     yield Finding("running", Level.OK, told or "no campaign runs")
+
+
+def _overdue(db: Connection) -> Iterator[Finding]:
+    """What is due and nobody began. Where all five places are taken it only waits for its turn."""
+    from wabcast import locks
+    from wabcast.campaign import CampaignStatus
+    from wabcast.cli.run import AT_ONCE
+    from wabcast.clock import Clock
+    from wabcast.store import campaigns, schedules
+
+    late = schedules.overdue(db, Clock().now() - OVERDUE)
+    running = campaigns.listed(db, CampaignStatus.RUNNING)
+    if sum(locks.is_held(output.options().db, campaign) for campaign in running) >= AT_ONCE:
+        late = []
+    for campaign in late:
+        yield Finding(
+            "schedule",
+            Level.FAIL,
+            f"{campaign.name} was due at {campaign.resume_at or campaign.scheduled_at}, "
+            "and no runner has begun it",
+            "have cron do it every minute: * * * * * wabcast run --quiet; or: wabcast run --watch",
+        )
+    if not late:
+        yield Finding("schedule", Level.OK, "nothing is overdue")
+
+
+def _waiting(db: Connection) -> Iterator[Finding]:
+    from wabcast.store import waiting
+
+    found = waiting.listed(db)
+    for campaign in found:
+        yield Finding(
+            "waiting",
+            Level.WARN,
+            f"{campaign.name} has waited for a person since {campaign.paused_at}: "
+            f"{campaign.reason}",
+            f"wabcast campaign resume '{campaign.name}', or: campaign cancel '{campaign.name}'",
+        )
+    if not found:
+        yield Finding("waiting", Level.OK, "no campaign needs a person")
 
 
 def _in_doubt(db: Connection) -> Iterator[Finding]:

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wabcast import stops
+from wabcast.campaign import INTERRUPTED
 from wabcast.cli import Verbs, output
 from wabcast.cli.loop import leave_at_once, run_loop
 from wabcast.cli.options import Patience
 from wabcast.clock import Clock, text
-from wabcast.errors import Busy, Exit, StoreError, UsageError, WabcastError
+from wabcast.errors import Busy, Exit, Refused, StoreError, UsageError, WabcastError
 from wabcast.plan import PATIENCE
 
 if TYPE_CHECKING:
@@ -73,6 +74,14 @@ def run(
     return worst(shift.codes)
 
 
+def _needs_a_person(campaign: Campaign) -> WabcastError:
+    return Refused(
+        f"{campaign.name} has waited for a person since {campaign.paused_at}: {campaign.reason}",
+        hint=f"go on with: wabcast campaign resume '{campaign.name}', "
+        f"or end it: wabcast campaign cancel '{campaign.name}'",
+    )
+
+
 class Shift:
     """One process at work on whatever is due. `codes` and `told` are what became of it."""
 
@@ -92,6 +101,8 @@ class Shift:
         self._session: Session | None = None
         self._status: Callable[[], None] = lambda: None
         self._numbers: list[int] = []
+        self._said: set[str] = set()
+        """Campaigns of which this process has told how they stand since its last look."""
 
     async def work(self) -> None:
         """Until nothing is due, or, watching, until a signal comes; a watch serves hooks too."""
@@ -133,6 +144,10 @@ class Shift:
         for campaign in found.asked:
             self._tell(campaign, Exit.STOPPED, f"it {campaign.reason}")
             output.note(f"send it all the same: wabcast campaign resume '{campaign.name}'")
+        for campaign in found.waiting:
+            if campaign.id not in self._said:
+                output.fail(_needs_a_person(campaign))
+        self._said.clear()  # within the hour it is not said again
         for campaign, error in found.refused:
             output.fail(error)
             self._tell(campaign, error.exit_code, error.message)
@@ -242,6 +257,7 @@ class Shift:
         from wabcast.cli.live import counts
         from wabcast.store import campaigns
 
+        self._said.add(campaign.id)
         if not self._watch or self._stop.is_set():
             self.codes.append(code)
         try:
@@ -282,6 +298,6 @@ class Shift:
             return
         output.note("finishing what is on the wire; again Ctrl-C leaves at once")
         if name == "SIGINT":
-            self._session.stop(f"interrupted ({name})")
+            self._session.stop(INTERRUPTED.format(name))
         else:
             self._session.stop(GONE, text(self._clock.micros()))

@@ -27,7 +27,7 @@ LET_GO = timedelta(seconds=5)
 """How long an answer waits for what is on the wire."""
 
 PATIENCE = 10.0
-"""Seconds that WhatsApp has to say how the account is; a silent one is tried all the same."""
+"""Seconds that WhatsApp has to say how the account is; a silent one cannot be reached."""
 
 
 def start(db: Connection, campaign: Campaign, clock: Clock) -> Campaign:
@@ -106,5 +106,5 @@ def _check_connected(db: Connection, campaign: Campaign) -> None:
         # It may name a secret's source: that is for the log.
         log.warning("%s: %s", account.name, exc.message)
         raise Refused(NOT_CONNECTED) from None
-    if not told.ok and health.is_final(told):
+    if not told.ok and (health.is_final(told) or told.status == "UNREACHABLE"):
         raise Refused(NOT_CONNECTED)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from wabcast.campaign import FINISHED, Campaign, CampaignStatus, refusal
+from wabcast.campaign import FINISHED, PUT_BACK, Campaign, CampaignStatus, refusal
 from wabcast.delivery import MessageStatus
 from wabcast.errors import Busy, NotFound, Refused
 from wabcast.receipts import Person
@@ -413,7 +413,7 @@ def _decide(work: _Work, clock: Clock, is_held: IsHeld, tick: Tick) -> Decided:
         looked = work.piece(most)
         owes = work.decided.changed > before or now.pending
         if work.again and owes and now.status in FINISHED:
-            campaigns.move(db, now, "reopen", at=work.at, reason="messages were put back")
+            campaigns.move(db, now, "reopen", at=work.at, reason=PUT_BACK)
         return looked
 
     in_pieces(db, piece, clock=clock, tick=tick)

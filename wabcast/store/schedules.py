@@ -42,6 +42,16 @@ update campaigns
  where id = :id and status = 'scheduled' and scheduled_at = :expected
 """
 
+# Recurring ones too: their next copy is made when they are due.
+OVERDUE = (
+    campaigns.SELECT
+    + """
+ where (c.status = 'scheduled' and c.scheduled_at < :before)
+    or (c.status = 'paused' and c.resume_at < :before)
+ order by coalesce(c.resume_at, c.scheduled_at), c.number
+"""
+)
+
 STRAYED = (
     campaigns.SELECT
     + """
@@ -72,6 +82,11 @@ def due(db: Connection, now: datetime) -> list[Campaign]:
     """Campaigns whose time has come, and all that say they run: by priority, then by time."""
     wanted = {"now": text(now), "ahead": text(now + AHEAD)}
     return campaigns.found(db, DUE, wanted)
+
+
+def overdue(db: Connection, before: datetime) -> list[Campaign]:
+    """What `run` should have begun or gone on with before this moment, the longest due first."""
+    return campaigns.found(db, OVERDUE, {"before": text(before)})
 
 
 def strayed(db: Connection, now: datetime) -> list[Campaign]:
