@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from wabcast.clock import SECOND, Clock, text
 from wabcast.failpoints import failpoint
-from wabcast.receipts import AccountNews, News, Receipt, TemplateNews
+from wabcast.receipts import AccountNews, Inbound, News, Receipt, TemplateNews
 from wabcast.store import database, events, inbox, parked, receipts
 from wabcast.store.receipts import Applied
 from wabcast.untrusted import clean, load_json
@@ -102,7 +102,7 @@ class Applier:
             return Applied(), last
         try:
             applied, read[-1] = self._but_the_last_part(db, read[-1])
-            return applied + self._together(db, read), last
+            return self._together(db, read, applied), last
         except database.OperationalError:
             raise
         except Exception:  # noqa: BLE001  # one odd item must not lose the others
@@ -139,19 +139,25 @@ class Applier:
         return applied, (row, news, error)
 
     def _together(
-        self, db: Connection, read: Sequence[tuple[Row, Sequence[News], str | None]]
+        self,
+        db: Connection,
+        read: Sequence[tuple[Row, Sequence[News], str | None]],
+        applied: Applied,
     ) -> Applied:
+        """Apply all of `read` in one turn, after `applied`, which its last body has begun with."""
         at = text(self._clock.micros())
-        applied = Applied()
         with self._turn(db):
-            by_account: dict[int, list[News]] = {}
+            batches: dict[tuple[int, bool], list[News]] = {}
             # Another process may have been faster since we looked.
             ours = inbox.done_all(db, [(row["id"], error) for row, _, error in read], at=at)
             for row, news, _ in read:
                 if row["id"] in ours:
-                    by_account.setdefault(row["account_id"], []).extend(_unseen(db, row, news))
-            for account, theirs in by_account.items():
-                applied += self._apply(db, account, theirs, at)
+                    whose = row["account_id"], bool(row["erased"])
+                    batches.setdefault(whose, []).extend(_unseen(db, row, news))
+            for (account, erased), theirs in batches.items():
+                applied += self._apply(db, account, theirs, at, erased=erased)
+            done = [(row, news) for row, news, _ in read if row["id"] in ours]
+            inbox.forget(db, [row["id"] for row, news in done if _names_erased(row, news, applied)])
             failpoint("in-apply")
         failpoint("after-apply")
         return applied
@@ -168,7 +174,9 @@ class Applier:
             for item in _unseen(db, row, news):
                 db.execute("savepoint item")
                 try:
-                    applied += self._apply(db, row["account_id"], [item], at)
+                    applied += self._apply(
+                        db, row["account_id"], [item], at, erased=bool(row["erased"])
+                    )
                 except database.OperationalError:
                     raise
                 except Exception as exc:  # noqa: BLE001  # told in the row, which is kept
@@ -177,11 +185,27 @@ class Applier:
                 db.execute("release item")
             if wrong:
                 inbox.blame(db, row["id"], "; ".join(wrong))
+            if _names_erased(row, news, applied):
+                inbox.forget(db, [row["id"]])
         return applied
 
-    def _apply(self, db: Connection, account: int, news: Sequence[News], at: str) -> Applied:
+    def _apply(
+        self,
+        db: Connection,
+        account: int,
+        news: Sequence[News],
+        at: str,
+        *,
+        erased: bool = False,
+    ) -> Applied:
         return receipts.apply(
-            db, account, news, at=at, trace=self._trace, reply_window=self._window
+            db,
+            account,
+            news,
+            at=at,
+            trace=self._trace,
+            reply_window=self._window,
+            erased=erased,
         )
 
 
@@ -193,6 +217,17 @@ def _read(reader: Reader, body: bytes) -> tuple[list[News], str | None]:
         return reader.parse(payload), None
     except Exception as exc:  # noqa: BLE001  # a stranger wrote it, a plugin may parse it
         return [], f"cannot be read: {type(exc).__name__}: {exc}"[:500]
+
+
+def _names_erased(row: Row, news: Sequence[News], applied: Applied) -> bool:
+    """Whether a body tells of somebody who was erased, before or after it came."""
+    return bool(row["erased"]) or (
+        bool(applied.nameless)
+        and any(
+            isinstance(item, Receipt | Inbound) and item.message_id in applied.nameless
+            for item in news
+        )
+    )
 
 
 def _unseen(db: Connection, row: Row, news: Sequence[News]) -> Sequence[News]:

@@ -187,11 +187,12 @@ class SqliteLedger:
         name = names.get(settled.status)
         if name is None:
             return
+        known = ledger.is_known(db, message.contact_id)  # who was erased meanwhile is not named
         data = {
             "campaignId": self.campaign.id,
             "messageId": message.id,
-            "phone": message.phone,
-            "whatsappMessageId": settled.message_id,
+            "phone": message.phone if known else None,
+            "whatsappMessageId": settled.message_id if known else None,
             "error": settled.error_code,
         }
         events.add(db, Event(name, self.campaign.id, data), at=at)

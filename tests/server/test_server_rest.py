@@ -546,6 +546,21 @@ async def test_a_refusal_is_kept_too_and_a_cut_off_one_stays_taken(
     assert (await door.post(address, headers=key)).status_code == 200
 
 
+async def test_an_answer_that_named_who_was_erased_is_gone_and_stays_given(door: Door) -> None:
+    phone, key = "+4915112345611", {"idempotency-key": "person-+4915112345611"}
+    said = {"phone": phone, "fields": {"first_name": "Zebediah"}}
+    assert (await door.post("/contacts", said, headers=key)).status_code in (200, 201)
+    assert (await door.send("DELETE", f"/contacts/{phone}")).status_code == 200
+    for row in door.db.execute("select * from idempotency_keys").fetchall():
+        assert not any("Zebediah" in str(value) or phone in str(value) for value in row)
+    again = await door.post("/contacts", said, headers=key)
+    assert again.status_code == 410
+    assert "has been erased since" in again.json()["message"]
+    assert (await door.get(f"/contacts/{phone}")).status_code == 404
+    other = await door.post("/contacts", {"phone": phone}, headers=key)
+    assert other.status_code == 422
+
+
 async def test_whatever_is_done_says_who_did_it(door: Door, make: Make, db: Connection) -> None:
     campaign = make.campaign(people=1)
     web = door.token("web", "operator")

@@ -62,7 +62,7 @@ def test_an_erased_person_s_place_in_the_daily_cap_is_nobody_else_s(
         return intended.told
 
     assert told("+491512345611") is Told.INTENDED
-    erasure.remove(db, "+491512345611", at=make.at)
+    erasure.remove(db, "+491512345611", at=make.at, clock=make.clock)
     clock.advance(timedelta(minutes=1))
     assert told("+491512345622") is Told.CAPPED
 

@@ -232,7 +232,7 @@ def test_a_person_who_is_removed_stands_in_no_figure_either(
     )
     before = audits.audit(db, spring)
     assert quoted in str(figures.stats(db, spring))
-    erasure.remove(db, "+5511987654321", at=make.at)
+    erasure.remove(db, "+5511987654321", at=make.at, clock=make.clock)
     for table, column in (("campaign_tallies", "value"), ("campaign_messages", "error_message")):
         kept = f"select count(*) from {table} where instr({column}, ?)"  # noqa: S608
         assert db.execute(kept, (quoted,)).fetchone()[0] == 0
@@ -242,7 +242,7 @@ def test_a_person_who_is_removed_stands_in_no_figure_either(
 
 def test_a_draft_is_counted_anew_when_its_people_are(db: Connection, make: Make) -> None:
     draft = make.campaign(people=3)
-    erasure.remove(db, "+49150000001" + "11", at=make.at)
+    erasure.remove(db, "+49150000001" + "11", at=make.at, clock=make.clock)
     assert figures.stats(db, draft)["causes"][0]["code"] == "removed"
     campaigns.refresh(db, draft, at=make.at)
     assert figures.stats(db, draft)["causes"] == []

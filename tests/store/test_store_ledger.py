@@ -385,6 +385,7 @@ MARKS: dict[str, Any] = dict.fromkeys(
         "after_id",
         "limit",
         "content",
+        "nameless",
         "slot",
         "message_id",
         "attempt",

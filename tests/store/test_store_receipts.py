@@ -467,7 +467,15 @@ def test_templates_change_their_status(ledger: Connection) -> None:
 
 def test_hot_statements_use_their_indices(ledger: Connection) -> None:
     given = {"ids": "[1]", "account": 1, "campaign": 1, "code": "1", "since": "", "half": 1}
-    given |= {"first": 1, "last": 2, "enough": 3, "contact": 1, "until": "", "context": ""}
+    given |= {
+        "first": 1,
+        "last": 2,
+        "enough": 3,
+        "contact": 1,
+        "until": "",
+        "context": "",
+        "hashed": "",
+    }
     given |= {"rows": "[]", "bodies": "[]", "at": ""}
     from wabcast.store import halts, inbox
 

@@ -70,6 +70,7 @@ def remove(
     stays so by a hash of the number; opt out first, if they asked not to be written to.
     `db vacuum` then clears the file's unused space too.
     """
+    from wabcast.clock import Clock
     from wabcast.store import contacts, erasure
 
     numbers = list(dict.fromkeys(number(phone, region) for phone in phones))
@@ -77,7 +78,8 @@ def remove(
         for phone in numbers:
             contacts.get(db, phone)
         output.confirm(f"Erase {', '.join(numbers)}? This cannot be undone.", yes=yes)
-        skipped = sum(erasure.remove(db, phone, at=now()) for phone in numbers)
+        clock = Clock()
+        skipped = sum(erasure.remove(db, phone, at=now(), clock=clock) for phone in numbers)
     if output.options().json:
         output.emit({"removed": len(numbers), "skipped": skipped})
     output.note(

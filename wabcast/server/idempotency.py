@@ -98,6 +98,12 @@ class Once:
                 "look whether it was carried out before you ask with another key",
                 headers=AGAIN,
             )
+        if given.erased:
+            return failure(
+                410,
+                f"the first request with this Idempotency-Key was answered with {given.status}; "
+                "what was answered named somebody who has been erased since",
+            )
         return _Kept(given)
 
     async def _carry(

@@ -177,7 +177,8 @@ def edit(phone: str, asked: ContactChange, desk: Writes) -> Answer[ContactTold]:
 def erase(phone: str, desk: Erases) -> Answer[Removed]:
     e164 = number(phone, None)
     contacts.get(desk.db, e164)
-    return Answer(data=Removed(removed=1, skipped=erasure.remove(desk.db, e164, at=desk.at)))
+    skipped = erasure.remove(desk.db, e164, at=desk.at, clock=desk.clock)
+    return Answer(data=Removed(removed=1, skipped=skipped))
 
 
 def _person(desk: Desk, phone: str, told: str) -> Answer[ContactTold]:

@@ -339,6 +339,13 @@ def opt_out(db: Connection, phones: Iterable[str], *, reason: str, at: str) -> C
     return Changed(changed, already, unknown)
 
 
+def suppress(db: Connection, phones: Iterable[str], *, reason: str, at: str) -> None:
+    """Remember by a hash that nothing is to go to these numbers, which are no contacts'. In the
+    caller's transaction."""
+    for phone in phones:
+        db.execute(SUPPRESS, {"hash": phone_hash(phone), "reason": reason, "at": at})
+
+
 def opt_in(db: Connection, phones: Iterable[str], *, at: str) -> Changed:
     """They may be written to again; also forgets the hash of a number that was removed."""
     phones = list(phones)

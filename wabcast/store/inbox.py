@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 from wabcast import optout
 from wabcast.clock import parse, text
 from wabcast.receipts import Inbound, Moved, Person, Preference, Wish
-from wabcast.store import ledger
+from wabcast.store import contacts, ledger
+from wabcast.store.personal_data import erased_id
 
 if TYPE_CHECKING:
     from wabcast.store.database import Connection, Row
@@ -32,7 +33,7 @@ select b.value ->> 0, :at, substr(:bodies, b.value ->> 1, b.value ->> 2), b.valu
 """
 
 WAITING = """
-select id, account_id, body, digest from webhook_inbox
+select id, account_id, body, digest, erased from webhook_inbox
  where applied_at is null and id > :after and (:account is null or account_id = :account)
  order by id limit :limit
 """
@@ -45,6 +46,13 @@ update webhook_inbox as i set applied_at = :at, error = b.value ->> 1
   from json_each(:bodies) as b
  where i.id = b.value ->> 0 and +i.applied_at is null
 returning id
+"""
+
+# Behind an erasure nothing is kept that names somebody.
+FORGET = """
+update webhook_inbox
+   set body = x'', error = case when error is not null then 'it named somebody who was erased' end
+ where id in (select value from json_each(:ids))
 """
 
 BLAME = "update webhook_inbox set error = :error where id = :id"
@@ -67,7 +75,7 @@ BY_ID = "select id, opted_out_at from contacts where id = :id"
 
 ANSWERED = """
 select m.id, m.contact_id from campaign_messages m join campaigns c on c.number = m.campaign_id
- where m.whatsapp_message_id = :context and c.account_id = :account
+ where m.whatsapp_message_id in (:context, :hashed) and c.account_id = :account
  order by m.id desc limit 1
 """
 
@@ -83,7 +91,9 @@ select m.id from campaign_messages m join campaigns c on c.number = m.campaign_i
 HEAR = """
 insert or ignore into inbound_messages (account_id, contact_id, campaign_message_id,
     whatsapp_message_id, kind, content, context_id, received_at)
-values (:account, :contact, :message, :message_id, :kind, :content, :context, :at)
+select :account, :contact, :message, :message_id, :kind, :content, :context, :at
+ where not exists (select 1 from inbound_messages
+                    where account_id = :account and whatsapp_message_id = :hashed)
 """
 
 UNLINKED = """
@@ -146,9 +156,11 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What an inbound message did: `new` is False the second time."""
+    """What an inbound message did: `new` is False the second time; `nameless`: it is of somebody
+    who was erased, and nothing of it is kept but that there was an answer."""
 
     new: bool
+    nameless: bool = False
     reply: Reply | None = None
     opted_out: bool = False
     opted_in: bool = False
@@ -183,8 +195,9 @@ def _keep(
 def waiting(
     db: Connection, *, account: int | None = None, after: int = 0, limit: int = 100
 ) -> Generator[Row, None, None]:
-    """Bodies not yet applied, in the order they came: `id, account_id, body, digest`. Each is read
-    when it is asked for, as it may be large and be enough. Close it before the file is written."""
+    """Bodies not yet applied, in the order they came: `id, account_id, body, digest, erased`.
+    Each is read when it is asked for, as it may be large and be enough. Close it before the file
+    is written."""
     wanted = {"account": account, "after": after, "limit": limit}
     with closing(db.execute(WAITING, wanted)) as rows:
         yield from rows
@@ -204,6 +217,12 @@ def done_all(db: Connection, bodies: Sequence[tuple[int, str | None]], *, at: st
     yet."""
     given = {"at": at, "bodies": json.dumps(bodies)}
     return {row[0] for row in db.execute(DONE, given).fetchall()}
+
+
+def forget(db: Connection, bodies: Sequence[int]) -> None:
+    """Keep nothing of bodies that were applied but that they were."""
+    if bodies:
+        db.execute(FORGET, {"ids": json.dumps(bodies)})
 
 
 def blame(db: Connection, body: int, error: str) -> None:
@@ -261,13 +280,21 @@ def learn(db: Connection, contact: int, bsuid: str) -> None:
 
 
 def hear(
-    db: Connection, account: int, said: Inbound, *, at: str, now: str, window: timedelta
+    db: Connection,
+    account: int,
+    said: Inbound,
+    *,
+    at: str,
+    now: str,
+    window: timedelta,
+    erased: bool = False,
 ) -> Heard:
-    """Store what a person wrote, link it to what it answers, and do what it wishes."""
+    """Store what a person wrote, link it to what it answers, and do what it wishes. With `erased`
+    a stranger is taken for somebody who was erased."""
     quoted = said.context_id or (said.payload if said.kind == "reaction" else None)
     answered = None
     if quoted:
-        wanted = {"context": quoted, "account": account}
+        wanted = {"context": quoted, "hashed": erased_id(quoted), "account": account}
         answered = db.execute(ANSWERED, wanted).fetchone()
     contact = find(db, said.person)
     if contact is None and answered is not None and answered["contact_id"] is not None:
@@ -276,22 +303,31 @@ def hear(
     message = answered["id"] if answered is not None else None
     if message is None and who is not None and said.kind != "reaction":
         message = _newest(db, account, who, at, window)
+    hashed = erased_id(said.message_id)
+    # An answer to a message of ours whose person was erased can only be theirs.
+    nameless = who is None and (erased or message is not None)
     row = {
         "account": account,
         "contact": who,
         "message": message,
-        "message_id": said.message_id,
+        "message_id": hashed if nameless else said.message_id,
+        "hashed": hashed,
         "kind": said.kind,
         # Half an emoji, cut off by somebody, is no text that can be stored.
         "content": (said.text or said.payload).encode(errors="replace").decode() or None,
         "context": quoted,
         "at": at,
     }
+    if nameless:
+        row |= {"content": None, "context": None}
     if not db.execute(HEAR, row).rowcount:
-        return Heard(new=False)
+        return Heard(new=False, nameless=nameless)
     reply = Reply(message, at) if message is not None else None
     if who is None:
-        return Heard(new=True, reply=reply)
+        if nameless and said.person.phone and optout.wish(said.text, said.payload) is Wish.STOP:
+            phones = spellings(said.person.phone)
+            contacts.suppress(db, phones, reason="wrote to stop", at=at)
+        return Heard(new=True, nameless=nameless, reply=reply)
     if said.person.bsuid:
         learn(db, who, said.person.bsuid)
     wish = None if said.kind == "reaction" else optout.wish(said.text, said.payload)
@@ -348,6 +384,7 @@ def prefer(db: Connection, account: int, wish: Preference, *, at: str, now: str)
         "contact": contact["id"],
         "message": None,
         "message_id": f"{PREFERENCE}:{contact['id']}:{wish.wish.value}:{at}",
+        "hashed": None,
         "kind": PREFERENCE,
         "content": wish.wish.value,
         "context": None,

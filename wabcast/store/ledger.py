@@ -82,6 +82,9 @@ update contacts set opted_out_at = :at, opt_out_reason = :reason, updated_at = :
 """
 
 
+KNOWN = "select 1 from contacts where id = :contact"
+
+
 @dataclass(frozen=True, slots=True)
 class Due:
     """A message owed, and the person it is owed to (columns of `contacts`)."""
@@ -169,6 +172,11 @@ def opt_out(db: Connection, contact: int, *, reason: str, at: str) -> bool:
         phone = db.execute("select phone from contacts where id = ?", (contact,)).fetchone()[0]
         events.add(db, Event(CONTACT_OPTED_OUT, None, {"phone": phone, "reason": reason}), at=at)
     return bool(changed)
+
+
+def is_known(db: Connection, contact: int) -> bool:
+    """Whether the contact is still there."""
+    return db.execute(KNOWN, {"contact": contact}).fetchone() is not None
 
 
 def take_over(db: Connection, campaign: int, run: str) -> int:

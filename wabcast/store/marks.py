@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 from wabcast.clock import text, to_micros
 from wabcast.delivery import SAME_ID, MessageStatus, Settled
 from wabcast.evidence import Standing
-from wabcast.store import reach
-from wabcast.store.ledger import OWED_BY, Due, opt_out, skip
+from wabcast.store import contacts, reach
+from wabcast.store.ledger import OWED_BY, Due, is_known, opt_out, skip
+from wabcast.store.personal_data import NAMELESS, erased_id
 from wabcast.store.reach import Cap, Seen
 from wabcast.store.receipts import WRITE
 
@@ -67,21 +68,21 @@ select case when opted_out_at is not null then 'opted out' else 'blocked' end
   from contacts where id = :contact and (opted_out_at is not null or blocked_at is not null)
 """
 
-# An id that stands at another row is not this one's: see `_weigh`.
+# An id that stands at another row is not this one's, and who was erased has none: see `_weigh`.
 SENT = """
 update campaign_messages as m
    set status = 'sent', whatsapp_message_id = o.value ->> 2, sent_at = queued_at
   from json_each(:outcomes) as o
  where m.id = o.value ->> 0 and m.run_id = :run and m.attempts = o.value ->> 1
-   and m.status = 'queued'
+   and m.status = 'queued' and m.contact_id is not null
    and not exists (select 1 from campaign_messages as other
                     where other.whatsapp_message_id = o.value ->> 2)
 """
 
-# The rows of those that SENT did not write, as `evidence.Standing` has them.
+# The rows of those that SENT did not write, as `evidence.Standing` has them, and whose they are.
 ANSWERED = """
 select m.id, m.status, m.attempts, m.whatsapp_message_id, m.queued_at, m.sent_at, m.delivered_at,
-       m.read_at, m.replied_at, m.failed_at, m.error_code, m.error_message, m.pricing
+       m.read_at, m.replied_at, m.failed_at, m.error_code, m.error_message, m.pricing, m.contact_id
   from json_each(:outcomes) as o join campaign_messages as m on m.id = o.value ->> 0
  where m.run_id = :run and m.attempts = o.value ->> 1
 """
@@ -90,9 +91,15 @@ ELSEWHERE = """
 select 1 from campaign_messages where whatsapp_message_id = :message_id and id <> :id limit 1
 """
 
+FORGET_PARKED = """
+update or replace parked_receipts set whatsapp_message_id = :hashed
+ where whatsapp_message_id = :message_id
+"""
+
 NOT_SENT = """
 update campaign_messages
-   set status = :status, error_code = :code, error_message = :reason,
+   set status = :status, error_code = :code,
+       error_message = case when contact_id is null then :nameless else :reason end,
        attempts = attempts - :give_back,
        due_at = case :status when 'pending' then :due_at else due_at end,
        queued_at = case when :status in ('pending', 'skipped') then null else queued_at end,
@@ -277,12 +284,23 @@ def _weigh(db: Connection, accepted: Sequence[Outcome], run: str) -> dict[tuple[
             _not_sent(db, outcome, TAKEN_ID, run)
         else:
             kept[_key(outcome)] = Kept.WRITTEN
-            standing = Standing(*row)
+            *values, contact = row
+            standing = Standing(*values)
+            if contact is None:
+                message_id = _hashed(db, message_id)
             standing.reach(1, text(outcome.at), message_id)
-            if _fields(standing) != tuple(row):
+            if _fields(standing) != tuple(values):
                 named = {field.name: getattr(standing, field.name) for field in fields(standing)}
                 db.execute(WRITE, {**named, "was": row["status"]})
     return kept
+
+
+def _hashed(db: Connection, message_id: str) -> str:
+    """What the row of somebody who was erased has of the id: a hash finds it for a receipt, also
+    for those that came before it."""
+    hashed = erased_id(message_id)
+    db.execute(FORGET_PARKED, {"message_id": message_id, "hashed": hashed})
+    return hashed
 
 
 def _unless_over(db: Connection, outcome: Outcome, settled: Settled) -> Settled:
@@ -307,11 +325,21 @@ def _not_sent(db: Connection, outcome: Outcome, settled: Settled, run: str) -> b
         "status": settled.status.value,
         "code": settled.error_code,
         "reason": settled.error_message,
+        "nameless": NAMELESS,
         "give_back": int(settled.give_back),
         "due_at": text(to_micros(outcome.at + settled.wait)),
     }
     wrote = db.execute(NOT_SENT, marks).rowcount
     if settled.opt_out:
         told = f"{settled.error_code} {settled.error_message}"
-        opt_out(db, outcome.message.contact_id, reason=told, at=at)
+        if not opt_out(db, outcome.message.contact_id, reason=told, at=at):
+            _remember(db, outcome, at)
     return bool(wrote)
+
+
+def _remember(db: Connection, outcome: Outcome, at: str) -> None:
+    """Who was erased while it was on the wire, and is not to be written to, stays so by a hash."""
+    message = outcome.message
+    if not is_known(db, message.contact_id):
+        reason = outcome.settled.error_code or "opted out"
+        contacts.suppress(db, [message.phone], reason=reason, at=at)

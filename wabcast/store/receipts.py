@@ -24,6 +24,7 @@ from wabcast.receipts import (
     Inbound,
     Moved,
     News,
+    Person,
     Preference,
     Receipt,
     Ref,
@@ -31,10 +32,11 @@ from wabcast.receipts import (
     TemplateNews,
     plausible,
 )
-from wabcast.store import condition, events, halts, inbox, parked
+from wabcast.store import condition, contacts, events, halts, inbox, parked
 from wabcast.store.halts import Fault
 from wabcast.store.inbox import Heard, Reply
 from wabcast.store.parked import stamp
+from wabcast.store.personal_data import NAMELESS, PersonalData, erased_id
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -123,7 +125,8 @@ SAYABLE = frozenset({"APPROVED", "REINSTATED"})
 
 @dataclass(slots=True)
 class Applied:
-    """What a batch of news came to. `changed` counts rows of the ledger, the rest news."""
+    """What a batch of news came to. `changed` counts rows of the ledger, the rest news; `nameless`
+    are WhatsApp's ids of messages whose person is no contact: what told of them is not kept."""
 
     receipts: int = 0
     changed: int = 0
@@ -132,12 +135,16 @@ class Applied:
     replies: int = 0
     opted_out: int = 0
     opted_in: int = 0
+    nameless: frozenset[str] = frozenset()
 
     def __add__(self, other: Applied) -> Applied:
-        return Applied(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+        counts = {name: count + getattr(other, name) for name, count in self.to_json().items()}
+        return Applied(**counts, nameless=self.nameless | other.nameless)
 
     def to_json(self) -> dict[str, int]:
-        return asdict(self)
+        told = asdict(self)
+        del told["nameless"]
+        return told
 
 
 def apply(
@@ -148,15 +155,17 @@ def apply(
     at: str,
     trace: bool = False,
     reply_window: timedelta = REPLY_WINDOW,
+    erased: bool = False,
 ) -> Applied:
     """Apply what `account` (its id) was told; `at` is now. Inside an immediate transaction.
 
-    Message events are written only with `trace`. A time that is far from now is no time: a STOP
-    of the year 9999 would else outlast every later wish.
+    Message events are written only with `trace`. With `erased` no words of strangers are kept:
+    somebody who is named here was erased while it waited. A time that is far from now is no time:
+    a STOP of the year 9999 would else outlast every later wish.
     """
     now = parse(at)
     news = [_dated(item, now) for item in news]
-    batch = _Batch(db, account, at, trace=trace, window=reply_window)
+    batch = _Batch(db, account, at, trace=trace, window=reply_window, erased=erased)
     batch.receipts([item for item in news if isinstance(item, Receipt)])
     for item in news:
         if not isinstance(item, Receipt):
@@ -188,11 +197,27 @@ def _dated(item: News, now: datetime) -> News:
     return item
 
 
+def _nameless(
+    error: Deferred | Rejected | Halted | None, person: Person
+) -> Deferred | Rejected | Halted | None:
+    """What a failure means for the others, without the number that it may tell."""
+    if error is None or not person.phone:
+        return error
+    return replace(error, reason=PersonalData(inbox.spellings(person.phone)).scrub(error.reason))
+
+
 class _Batch:
     """One transaction's news: the rows they are about, read once and written once."""
 
     def __init__(
-        self, db: Connection, account: int, at: str, *, trace: bool, window: timedelta
+        self,
+        db: Connection,
+        account: int,
+        at: str,
+        *,
+        trace: bool,
+        window: timedelta,
+        erased: bool = False,
     ) -> None:
         self.applied = Applied()
         self._db = db
@@ -200,6 +225,7 @@ class _Batch:
         self._at = at
         self._trace = trace
         self._window = window
+        self._erased = erased
         self._rows: dict[int, Row] = {}
         self._now: dict[int, Standing] = {}
         self._replies: list[Reply] = []
@@ -215,21 +241,31 @@ class _Batch:
         places = self._places(receipts)
         early = []
         people: dict[int, str] = {}
+        nameless: set[str] = set()
         # Failures last: one is believed once its message is known to be the row's.
         told = sorted(
             zip(receipts, places, strict=True), key=lambda one: one[0].status is Status.FAILED
         )
         for receipt, number in told:
             contact = None if number is None else self._rows[number]["contact_id"]
-            if number is None or not self._take(number, receipt):
+            erased = number is not None and contact is None
+            if erased or (number is None and self._is_nobodys(receipt)):
+                nameless.add(receipt.message_id)
+            if (number is None or not self._take(number, receipt)) and not erased:
                 early.append(receipt)
             if isinstance(receipt.error, Rejected) and receipt.error.opt_out:
-                self._opt_out(receipt, receipt.error, contact)
+                self._opt_out(receipt, receipt.error, contact, erased=erased)
             if receipt.person.bsuid and contact is not None:
                 people[contact] = receipt.person.bsuid
+        self.applied.nameless |= nameless
         self.applied.parked = parked.park(self._db, self._account, early, at=self._at)
         for contact, bsuid in people.items():
             inbox.learn(self._db, contact, bsuid)
+
+    def _is_nobodys(self, receipt: Receipt) -> bool:
+        """It tells of a number that no contact has: of another program's message, or of somebody
+        who was erased before the id of what they got was known."""
+        return bool(receipt.person) and inbox.find(self._db, receipt.person) is None
 
     def _places(self, receipts: list[Receipt]) -> list[int | None]:
         """Whose row each is: what our reference says where it is one of ours, else what the id
@@ -243,6 +279,8 @@ class _Batch:
         found: dict[str, int] = {
             row["message_id"]: row["id"] for row in self._read(BY_MESSAGE_ID, named)
         }
+        hashed = {erased_id(message_id): message_id for message_id in named - found.keys()}
+        found |= {hashed[row["message_id"]]: row["id"] for row in self._read(BY_MESSAGE_ID, hashed)}
         for one, place in known:  # the id may become known by another receipt of this batch
             if place is not None and self._now[place].message_id is None:
                 found.setdefault(one.message_id, place)
@@ -270,30 +308,39 @@ class _Batch:
     def _take(self, number: int, receipt: Receipt) -> bool:
         """Put a receipt into the row's standing; False where it has to wait."""
         standing = self._now[number]
+        erased = self._rows[number]["contact_id"] is None
+        message_id = receipt.message_id
+        if erased and standing.message_id != message_id:
+            message_id = erased_id(message_id)
         when = stamp(receipt.at) if receipt.at is not None else self._at
         if receipt.category or receipt.pricing:
             standing.costs(receipt.category, receipt.pricing)
         rank = RANK_OF.get(receipt.status)
         if rank is not None:
-            standing.reach(rank, when, receipt.message_id)
+            standing.reach(rank, when, message_id)
             return True
         error = receipt.error
         code, reason = (error.code, error.reason) if error else ("unknown", "it failed")
+        if erased:
+            reason, error = NAMELESS, _nameless(error, receipt.person)
         attempt = receipt.ref.attempt if receipt.ref is not None else standing.attempts
-        taken = standing.fail(
-            when, code, reason, receipt.message_id, current=attempt >= standing.attempts
-        )
+        taken = standing.fail(when, code, reason, message_id, current=attempt >= standing.attempts)
         if taken is Taken.TAKEN and error is not None:
             self._faults.append((number, when, error))
         return taken is not Taken.EARLY
 
-    def _opt_out(self, receipt: Receipt, error: Rejected, contact: int | None) -> None:
+    def _opt_out(
+        self, receipt: Receipt, error: Rejected, contact: int | None, *, erased: bool
+    ) -> None:
+        when = stamp(receipt.at) if receipt.at is not None else self._at
         if contact is None:
             person = inbox.find(self._db, receipt.person)
             contact = person["id"] if person is not None else None
         if contact is None:
+            if erased and receipt.person.phone:
+                phones = inbox.spellings(receipt.person.phone)
+                contacts.suppress(self._db, phones, reason=error.code, at=when)
             return
-        when = stamp(receipt.at) if receipt.at is not None else self._at
         told = f"{error.code} {error.reason}"
         self.applied.opted_out += inbox.stop(self._db, contact, reason=told, at=when)
 
@@ -308,7 +355,10 @@ class _Batch:
                     at=stamp(item.at) if item.at is not None else self._at,
                     now=self._at,
                     window=self._window,
+                    erased=self._erased,
                 )
+                if heard.nameless:
+                    self.applied.nameless |= {item.message_id}
                 self._heard(heard)
             case Preference():
                 when = stamp(item.at) if item.at is not None else self._at
@@ -407,7 +457,7 @@ class _Batch:
             "campaignId": row["campaign"],
             "messageId": now.id,
             "phone": found[0] if found is not None else None,
-            "whatsappMessageId": now.message_id,
+            "whatsappMessageId": now.message_id if found is not None else None,
             "error": now.error_code,
         }
         for name, event in _STAMPS:

@@ -15,6 +15,7 @@ from wabcast import tokens
 from wabcast.clock import text
 from wabcast.errors import NotFound, Refused
 from wabcast.store.database import immediate
+from wabcast.store.personal_data import erased_id
 from wabcast.tokens import Token
 
 if TYPE_CHECKING:
@@ -55,12 +56,15 @@ update tokens set last_used_at = :at
 FORGET_OLD = "delete from idempotency_keys where at < :before"
 
 CLAIM = """
-insert into idempotency_keys (token_id, key, request, at) values (:token, :key, :request, :at)
+insert into idempotency_keys (token_id, key, request, at)
+select :token, :key, :request, :at
+ where not exists (select 1 from idempotency_keys where token_id = :token and key = :hashed)
     on conflict (token_id, key) do nothing
 """
 
 CLAIMED = """
-select request, status, headers, body from idempotency_keys where token_id = :token and key = :key
+select request, status, headers, body, erased_at from idempotency_keys
+ where token_id = :token and key in (:key, :hashed)
 """
 
 ANSWER = """
@@ -83,12 +87,14 @@ LET_GO = "delete from idempotency_keys where token_id = :token and key = :key an
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What is known of an Idempotency-Key. `status` None: the first request has no answer yet."""
+    """What is known of an Idempotency-Key. `status` None: the first request has no answer yet;
+    `erased`: its answer named somebody who was erased since."""
 
     request: str
     status: int | None
     headers: dict[str, str]
     body: bytes
+    erased: bool = False
 
 
 def create(
@@ -172,13 +178,16 @@ def claim(db: Connection, token: int, key: str, request: str, now: datetime) -> 
     with immediate(db):
         db.execute(FORGET_OLD, {"before": text(now - KEPT)})
         row = {"token": token, "key": key, "request": request, "at": text(now)}
+        row["hashed"] = erased_id(key)
         if db.execute(CLAIM, row).rowcount:
             if db.execute(COUNT, row).fetchone()[0] > MOST_KEYS:
                 raise TooManyKeys
             return None
         found = db.execute(CLAIMED, row).fetchone()
     headers = json.loads(found["headers"] or "{}")
-    return Given(found["request"], found["status"], headers, bytes(found["body"] or b""))
+    body = bytes(found["body"] or b"")
+    erased = found["erased_at"] is not None
+    return Given(found["request"], found["status"], headers, body, erased)
 
 
 def answer(
