@@ -199,7 +199,7 @@ def test_a_snapshot_is_of_all_that_a_run_reads(
         (turn_red, False),
         (lambda: templates.sync(colleague, account, [definition], at=make.at), False),
         (lambda: drafts.edit(colleague, campaign, None, Draft(rate="9/s"), make.clock), False),
-        (lambda: campaigns.refresh(colleague, campaign, at=make.at), False),
+        (lambda: drafts.refresh(colleague, campaign, make.clock), False),
         (lambda: templates.remove(colleague, "hello"), False),
     ]
     for number, (act, same) in enumerate(steps):

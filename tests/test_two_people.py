@@ -81,7 +81,7 @@ def test_a_refresh_beside_a_start_leaves_the_ledger_alone(
     decisions.skip_rest(db, make.look(seen), clock=make.clock)
     rows = [tuple(row) for row in db.execute("select * from campaign_messages order by id")]
     with pytest.raises(Refused, match="Cannot refresh"):
-        campaigns.refresh(db, seen, at=make.at)
+        drafts.refresh(db, seen, make.clock)
     with pytest.raises(Refused):
         drafts.edit(db, seen, None, Draft(audience=EVERYBODY), make.clock)
     assert [tuple(row) for row in db.execute("select * from campaign_messages order by id")] == rows
@@ -132,9 +132,9 @@ ACTS: dict[str, Act] = {
         db, path, seen, MessageStatus.SENT, Chosen(), clock=make.clock, leave_alone={}
     ),
     "edit": lambda db, _, make, seen: drafts.edit(db, seen, None, Draft(rate="9/s"), make.clock),
-    "refresh": lambda db, _, make, seen: campaigns.refresh(db, seen, at=make.at),
+    "refresh": lambda db, _, make, seen: drafts.refresh(db, seen, make.clock),
     "duplicate": lambda db, _, make, seen: drafts.duplicate(db, seen, None, make.clock),
-    "delete": lambda db, _path, _make, seen: campaigns.delete(db, seen, is_held=lambda: False),
+    "delete": lambda db, _path, make, seen: drafts.delete(db, seen, make.clock),
 }
 
 
@@ -143,7 +143,7 @@ def test_nothing_is_done_to_another_campaign_of_the_same_name(
     db: Connection, db_path: Path, make: Make, verb: str
 ) -> None:
     seen = make.campaign("spring", people=2, status="scheduled")
-    campaigns.delete(db, seen, is_held=lambda: False)
+    drafts.delete(db, seen, make.clock)
     other = make.campaign("spring", status="scheduled")
     db.execute("pragma foreign_keys = off")
     db.execute("update campaigns set number = ? where id = ?", (seen.number, other.id))
@@ -157,7 +157,7 @@ def test_nothing_is_done_to_another_campaign_of_the_same_name(
 
 def test_a_move_of_one_that_is_gone_moves_nothing(db: Connection, make: Make) -> None:
     seen = make.campaign("spring", people=2)
-    campaigns.delete(db, seen, is_held=lambda: False)
+    drafts.delete(db, seen, make.clock)
     other = make.campaign("spring")
     with immediate(db):
         assert not campaigns.move(db, seen, "cancel", at=make.at)

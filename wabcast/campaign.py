@@ -90,6 +90,21 @@ def refusal(verb: str, name: str, status: CampaignStatus) -> WabcastError:
     return Refused(message, hint=_way_out(verb, name, status))
 
 
+def refused(verb: str, campaign: Campaign) -> WabcastError:
+    """Why `verb` cannot be done to this one now."""
+    if campaign.recipients_state is RecipientsState.DELETING:
+        return Refused(
+            f"{campaign.name} is being deleted, or that was interrupted",
+            hint=f"the same again goes on with it: wabcast campaign delete '{campaign.name}'",
+        )
+    if not campaign.complete and verb in ("start", "resume"):
+        return Refused(
+            f"the recipients of {campaign.name} are being chosen, or that was interrupted",
+            hint=f"choose them anew: wabcast campaign refresh '{campaign.name}'",
+        )
+    return refusal(verb, campaign.name, campaign.status)
+
+
 def _way_out(verb: str, name: str, status: CampaignStatus) -> str:
     if status is _S.PAUSED and verb == "unschedule":
         return f"it waits for a person already; to end it: wabcast campaign cancel '{name}'"
@@ -169,6 +184,17 @@ class Campaign:
         """Whether it is the pattern of a recurrence: copies of it are sent, never itself."""
         waiting = self.status in (CampaignStatus.SCHEDULED, CampaignStatus.PAUSED)
         return self.repeat is not None and waiting and self.started_at is None
+
+    @property
+    def complete(self) -> bool:
+        """Whether all its recipients are there. Only then may it run."""
+        return self.recipients_state is RecipientsState.COMPLETE
+
+    @property
+    def leftover(self) -> bool:
+        """Whether its creation was interrupted, and nobody has made anything of it."""
+        creating = self.recipients_state is RecipientsState.CREATING
+        return creating and self.status is CampaignStatus.DRAFT
 
     @property
     def has_sent(self) -> bool:

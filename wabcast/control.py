@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wabcast import locks
-from wabcast.campaign import BY_A_PERSON, Campaign, CampaignStatus, refusal
+from wabcast.campaign import BY_A_PERSON, Campaign, CampaignStatus, refused
 from wabcast.clock import SECOND, Clock, parse, text
 from wabcast.delivery import MessageStatus
 from wabcast.errors import Busy, Refused, UsageError
@@ -202,7 +202,7 @@ def _move(
         now = campaigns.by_id(db, campaign.id)
     if now.status is already:
         return False
-    raise refusal(verb, now.name, now.status)
+    raise refused(verb, now)
 
 
 def _let_go(database: Path, campaign: Campaign, wait: timedelta, clock: Clock) -> None:

@@ -7,28 +7,33 @@ is written.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from wabcast import content, template
+from wabcast import content, locks, template
 from wabcast.audience import Audience
 from wabcast.campaign import Campaign, Priority
 from wabcast.canary import Canary
 from wabcast.clock import Clock, parse, text
-from wabcast.errors import Refused, UsageError
+from wabcast.errors import Busy, Refused, UsageError
 from wabcast.pacing import Rate
-from wabcast.store import accounts, campaigns
-from wabcast.store.database import immediate
+from wabcast.store import accounts, campaigns, recipients
+from wabcast.store.database import path_of
 
 if TYPE_CHECKING:
     from wabcast.providers.base import Manners
     from wabcast.store.accounts import Account
     from wabcast.store.database import Connection
+    from wabcast.store.recipients import Choice
 
 DEFAULT_RATE = "20/m"
 LONGEST_NAME = 200
+
+TRIES = 5
+"""How often an audience is looked up that others edit meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,23 +96,108 @@ def create(db: Connection, name: str, draft: Draft, clock: Clock) -> Campaign:
             "a campaign needs somebody to say it to",
             hint="--all, --tag T, --segment S, --where EXPR or --phones FILE",
         )
-    account = accounts.get(db, draft.account)
-    manners = _manners(account, draft.content)
+    run, audience = clock.new_run_id(), draft.audience
+
+    def begins() -> Campaign:
+        row = _new_row(db, name, draft, clock)
+        made = campaigns.add(db, row, audience, run=run, at=text(clock.micros()))
+        content.check(content.load(db, made))
+        return made
+
+    accounts.get(db, draft.account)  # its absence is told before that of an audience
+    with recipients.chosen(db, audience) as choice:
+        _clear_leftover(db, name, clock)
+        return _put_in(db, choice, begins, run, clock)
+
+
+def _new_row(db: Connection, name: str, draft: Draft, clock: Clock) -> dict[str, Any]:
+    account = accounts.get(db, draft.account or "")
+    manners = _manners(account, draft.content or {})
     usual = {"jitter": manners.jitter} if manners.jitter else {}
     row = _columns({**DEFAULTS, **usual, **_given(draft)})
     _check(row)
-    row |= {
+    row.pop("audience")
+    return row | {
         "id": clock.new_id(),
         "name": name,
         "account_id": account.id,
         "content": _json(row["content"]),
         "variables": _json(row["variables"]),
     }
-    row.pop("audience")
-    with immediate(db):
-        campaign = campaigns.create(db, row, draft.audience, at=text(clock.micros()))
-        content.check(content.load(db, campaign))
-    return campaign
+
+
+def _put_in(
+    db: Connection, choice: Choice, begins: Callable[[], Campaign], run: str, clock: Clock
+) -> Campaign:
+    done = recipients.put_in(db, choice, begins, run=run, clock=clock, hold=holding(db))
+    assert done is not None  # noqa: S101  # `begins` returns one
+    return done
+
+
+def holding(db: Connection) -> recipients.Hold:
+    """How a campaign is kept from others while its recipients come, or go, piece by piece."""
+    path = path_of(db)
+
+    def hold(campaign: Campaign) -> AbstractContextManager[None]:
+        if locks.is_held(path, campaign):
+            raise Busy(
+                f"another process is at work on {campaign.name}",
+                hint=f"look at it: wabcast campaign show '{campaign.name}'",
+            )
+        return locks.held(path, campaign)
+
+    return hold
+
+
+def _clear_leftover(db: Connection, name: str, clock: Clock) -> None:
+    """What an interrupted creation of this name has left makes room for the next."""
+    found = campaigns.called(db, name)
+    if found is not None and found.leftover:
+        delete(db, found, clock, leftover=True)
+
+
+def refresh(db: Connection, campaign: Campaign, clock: Clock) -> Campaign:
+    """Compute the recipients of a draft or scheduled campaign afresh.
+
+    It also goes on with what was interrupted: a creation, a refresh, an edit of the audience.
+    """
+    run = clock.new_run_id()
+    for _ in range(TRIES):
+        meant = campaigns.by_id(db, campaign.id).audience
+
+        def begins(meant: Mapping[str, Any] = meant) -> Campaign | None:
+            if campaigns.by_id(db, campaign.id).audience != meant:
+                return None
+            return recipients.begin(db, campaign, run=run, at=text(clock.micros()))
+
+        with recipients.chosen(db, Audience.from_json(meant)) as choice:
+            done = recipients.put_in(db, choice, begins, run=run, clock=clock, hold=holding(db))
+        if done is not None:
+            return done
+    raise _edited_again(campaign)
+
+
+def _edited_again(campaign: Campaign) -> Busy:
+    return Busy(
+        f"the audience of {campaign.name} was edited again each time it had been looked up",
+        hint="the same command again, when nobody is changing it",
+    )
+
+
+def delete(db: Connection, campaign: Campaign, clock: Clock, *, leftover: bool = False) -> None:
+    """Forget a campaign, and who got it. Refused while it runs.
+
+    As a `leftover` only one whose creation was interrupted.
+    """
+    path = path_of(db)
+    recipients.remove(
+        db,
+        campaign,
+        is_held=lambda now: locks.is_held(path, now),
+        clock=clock,
+        hold=holding(db),
+        leftover=leftover,
+    )
 
 
 def edit(
@@ -136,10 +226,15 @@ def edit(
         content.check(content.load(db, new))
         return new
 
-    at = text(clock.micros())
     if draft.audience is None:
-        return campaigns.edit(db, campaign, change, at=at)
-    return campaigns.refresh(db, campaign, change, at=at)
+        return campaigns.edit(db, campaign, change, at=text(clock.micros()))
+    run = clock.new_run_id()
+
+    def begins() -> Campaign:
+        return recipients.begin(db, campaign, change, run=run, at=text(clock.micros()))
+
+    with recipients.chosen(db, draft.audience) as choice:
+        return _put_in(db, choice, begins, run, clock)
 
 
 def _from_account(campaign: Campaign, account: Account) -> Campaign:
@@ -174,20 +269,33 @@ def duplicate(db: Connection, campaign: Campaign, name: str | None, clock: Clock
     """
     if name is not None:
         _check_name(name)
-    with immediate(db):
-        campaign = campaigns.by_id(db, campaign.id)
-        name = name or _copy_name(db, campaign.name)
-        return copy(db, replace(campaign, not_after=None), name, clock)
+        _clear_leftover(db, name, clock)
+    run = clock.new_run_id()
+    for _ in range(TRIES):
+        meant = campaigns.by_id(db, campaign.id).audience
+
+        def begins(meant: Mapping[str, Any] = meant) -> Campaign | None:
+            now = campaigns.by_id(db, campaign.id)
+            if now.audience != meant:
+                return None
+            called = name or _copy_name(db, now.name)
+            return copy(db, replace(now, not_after=None), called, clock, run=run)
+
+        with recipients.chosen(db, Audience.from_json(meant)) as choice:
+            done = recipients.put_in(db, choice, begins, run=run, clock=clock, hold=holding(db))
+        if done is not None:
+            return done
+    raise _edited_again(campaign)
 
 
-def copy(db: Connection, campaign: Campaign, name: str, clock: Clock) -> Campaign:
-    """A draft like `campaign` under a new name, without its schedule, for whoever the audience
-    is now. Inside the caller's transaction."""
+def copy(db: Connection, campaign: Campaign, name: str, clock: Clock, *, run: str) -> Campaign:
+    """A draft like `campaign` under a new name, without its schedule, for the process `run` to
+    put its recipients in. Inside the caller's transaction."""
     row = {field.name: getattr(campaign, field.name) for field in fields(campaign)}
     row |= {"id": clock.new_id(), "name": name, "content": _json(row["content"])}
     row |= {"variables": _json(row["variables"])}
-    chosen = Audience.from_json(campaign.audience)
-    return campaigns.create(db, row, chosen, at=text(clock.micros()))
+    audience = Audience.from_json(campaign.audience)
+    return campaigns.add(db, row, audience, run=run, at=text(clock.micros()))
 
 
 def _copy_name(db: Connection, name: str) -> str:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from wabcast import control, drafts, locks, schedule
+from wabcast.audience import Audience
 from wabcast.campaign import Campaign, CampaignStatus
 from wabcast.clock import Clock, parse, text
-from wabcast.errors import StoreError, WabcastError
+from wabcast.errors import Busy, StoreError, WabcastError
 from wabcast.schedule import Due, Missed, Recurrence
-from wabcast.store import campaigns, copies, schedules, waiting
+from wabcast.store import campaigns, copies, recipients, schedules, waiting
 from wabcast.store.database import immediate
 from wabcast.times import known_zone, wall_time
 
@@ -88,6 +89,8 @@ def look(db: Connection, database: Path, *, clock: Clock, home: ZoneInfo) -> Loo
             again |= _meet(db, database, campaign, clock, home, found)
         except StoreError:
             raise
+        except Busy:  # another process is at it, in this very moment
+            found.held.append(campaign)
         except WabcastError as exc:
             set_aside(db, database, campaign, exc, clock)
             found.refused.append((campaign, exc))
@@ -112,6 +115,9 @@ def _meet(
         return _fire(db, campaign, clock, found)
     if locks.is_held(database, campaign):
         found.held.append(campaign)
+    elif verb(campaign, clock.now()) and not campaign.complete:
+        found.notes.append(f"the recipients of {campaign.name} were not all chosen; chosen anew")
+        found.ready.append(drafts.refresh(db, campaign, clock))
     elif verb(campaign, clock.now()):
         found.ready.append(campaign)
     elif campaign.status is CampaignStatus.SCHEDULED:
@@ -145,24 +151,44 @@ def _fire(db: Connection, pattern: Campaign, clock: Clock, found: Look) -> bool:
 
     Of several that were missed only the last one counts.
     """
+    run = clock.new_run_id()
+    with recipients.chosen(db, Audience.from_json(pattern.audience)) as choice:
+        copy = recipients.put_in(
+            db,
+            choice,
+            lambda: _fire_once(db, pattern, clock, found, run),
+            run=run,
+            clock=clock,
+            hold=drafts.holding(db),
+        )
+    if copy is not None and copy.status is CampaignStatus.PAUSED:
+        found.asked.append(copy)
+    return copy is not None
+
+
+def _fire_once(
+    db: Connection, seen: Campaign, clock: Clock, found: Look, run: str
+) -> Campaign | None:
+    """The copy, still without its recipients; None where there is none to be made."""
     now = clock.now()
     at = text(now)
-    with immediate(db):
-        pattern = campaigns.by_id(db, pattern.id)
-        waiting = pattern.status is CampaignStatus.SCHEDULED and pattern.repeat is not None
-        if not waiting or pattern.scheduled_at is None or pattern.scheduled_at > at:
-            return False  # another process was a moment earlier
-        rule = Recurrence.load(pattern.repeat or "")
-        occurrence = rule.latest(parse(pattern.scheduled_at), now)
-        following = rule.next_after(max(now, occurrence), fired=occurrence)
-        if following and pattern.not_after and following > parse(pattern.not_after):
-            following = None
-        schedules.fired(db, pattern, occurrence=occurrence, following=following, at=at)
-        if following is None:
-            last = f"its last occurrence was {wall_time(occurrence, rule.zone):%Y-%m-%d %H:%M}"
-            campaigns.move(db, pattern, "unschedule", at=at, reason=last)
-            found.notes.append(f"{pattern.name} is a draft again: {last}")
-        return _occur(db, pattern, occurrence, rule.zone, clock, found)
+    pattern = campaigns.by_id(db, seen.id)
+    waiting = pattern.status is CampaignStatus.SCHEDULED and pattern.repeat is not None
+    if not waiting or pattern.scheduled_at is None or pattern.scheduled_at > at:
+        return None  # another process was a moment earlier
+    if pattern.audience != seen.audience:
+        return None  # the next look finds out whom it means now
+    rule = Recurrence.load(pattern.repeat or "")
+    occurrence = rule.latest(parse(pattern.scheduled_at), now)
+    following = rule.next_after(max(now, occurrence), fired=occurrence)
+    if following and pattern.not_after and following > parse(pattern.not_after):
+        following = None
+    schedules.fired(db, pattern, occurrence=occurrence, following=following, at=at)
+    if following is None:
+        last = f"its last occurrence was {wall_time(occurrence, rule.zone):%Y-%m-%d %H:%M}"
+        campaigns.move(db, pattern, "unschedule", at=at, reason=last)
+        found.notes.append(f"{pattern.name} is a draft again: {last}")
+    return _occur(db, pattern, occurrence, rule.zone, clock, found, run)
 
 
 def _occur(
@@ -172,7 +198,8 @@ def _occur(
     zone: ZoneInfo,
     clock: Clock,
     found: Look,
-) -> bool:
+    run: str,
+) -> Campaign | None:
     """The dated copy, scheduled for its own time; for whoever the audience is now."""
     now = clock.now()
     note = schedule.missed_note(occurrence, now, zone)
@@ -180,11 +207,11 @@ def _occur(
     name = schedule.occurrence_name(pattern.name, wall_time(occurrence, zone))
     if wanted is Due.SKIP:
         found.notes.append(f"{name} {note}; skipped")
-        return False
-    if campaigns.exists(db, name):
+        return None
+    if campaigns.called(db, name) is not None:
         found.notes.append(f"there is a {name} already; not made again")
-        return False
-    copy = drafts.copy(db, pattern, name, clock)
+        return None
+    copy = drafts.copy(db, pattern, name, clock, run=run)
     campaigns.set_schedule(
         db,
         copy,
@@ -196,8 +223,7 @@ def _occur(
     campaigns.move(db, copy, "schedule", at=text(now))
     if wanted is Due.ASK:
         campaigns.move(db, copy, "pause", at=text(now), reason=note)
-        found.asked.append(campaigns.by_id(db, copy.id))
-    return True
+    return copy
 
 
 def _plan_anew(db: Connection, pattern: Campaign, now: datetime) -> None:
@@ -220,7 +246,4 @@ def set_aside(
     """What was refused waits for a person: another try would be refused as well, every minute."""
     if locks.is_held(database, campaign):
         return
-    at = text(clock.micros())
-    with immediate(db):
-        if not campaigns.move(db, campaign, "pause", at=at, reason=error.message):
-            schedules.stay(db, campaign, reason=error.message, at=at)
+    schedules.set_aside(db, campaign, reason=error.message, at=text(clock.micros()))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wabcast import content, due, health, locks, wiring
-from wabcast.campaign import LIFECYCLE, TWICE, Campaign, CampaignStatus, refusal
+from wabcast.campaign import LIFECYCLE, TWICE, Campaign, CampaignStatus, refusal, refused
 from wabcast.clock import Clock, text
 from wabcast.engine import Run
 from wabcast.errors import BadContent, Busy, Exit, Refused, StoreError, WabcastError
@@ -291,8 +291,8 @@ class Session:
             )
         if campaign.status is CampaignStatus.RUNNING:
             return "take over"
-        if campaign.status not in LIFECYCLE[verb][0]:
-            raise refusal(verb, campaign.name, campaign.status)
+        if campaign.status not in LIFECYCLE[verb][0] or not campaign.complete:
+            raise refused(verb, campaign)
         return verb
 
     def _claim(
@@ -311,7 +311,7 @@ class Session:
             if unasked and self._verb(campaign, due.RUN) != verb:
                 raise refusal("start", campaign.name, CampaignStatus.RUNNING)
             if not campaigns.move(db, campaign, verb, at=at, run=run_id):
-                raise refusal(verb, campaign.name, campaign.status)
+                raise refused(verb, campaign)
             doubtful = ledger.take_over(db, campaign.number, run_id)
             reach.mend(db, campaign.account_id, self.clock.now())
             now = replace(now, campaign=campaigns.by_id(db, campaign.id))

@@ -22,9 +22,9 @@ SHIPPED = {
     "m007_condition": "4d70ca28d7332930",
     "m008_tallies": "79085de0f6c710b3",
     "m009_autoincrement": "e4ae89ddfe607b0d",
-    "m010_recipients_state": "1b8014891ce42a14",
     "m017_idempotency_bounds": "f539d7a022689f72",
     "m011_tests_and_erasure": "859e6e491d41b4f1",
+    "m010_recipients_state": "1b8014891ce42a14",
 }
 
 KEPT = Path(__file__).with_name("schema.sql")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from make import CONTENT, Make
 from pysqlite3.dbapi2 import Connection
 
-from wabcast import drafts
+from wabcast import drafts, locks
 from wabcast.audience import Audience, AudienceKind
 from wabcast.campaign import EDITABLE, CampaignStatus
 from wabcast.drafts import Draft
@@ -99,22 +100,22 @@ def test_only_drafts_have_their_recipients_computed_afresh(
     campaign = make.campaign(people=2, status=status)
     make.contact()
     if status in (CampaignStatus.DRAFT, CampaignStatus.SCHEDULED):
-        now = campaigns.refresh(db, campaign, at=make.at)
+        now = drafts.refresh(db, campaign, make.clock)
         assert (now.total_recipients, now.pending) == (3, 3)
         return
     with pytest.raises(Refused):
-        campaigns.refresh(db, campaign, at=make.at)
+        drafts.refresh(db, campaign, make.clock)
     assert make.look(campaign).total_recipients == 2
 
 
-def test_a_running_campaign_is_not_deleted(db: Connection, make: Make) -> None:
+def test_a_running_campaign_is_not_deleted(db: Connection, db_path: Path, make: Make) -> None:
     campaign = make.campaign(people=2, status="running")
     with pytest.raises(Refused):
-        campaigns.delete(db, campaign, is_held=lambda: False)
+        drafts.delete(db, campaign, make.clock)
     db.execute("update campaigns set status = 'paused'")
-    with pytest.raises(Refused):
-        campaigns.delete(db, campaign, is_held=lambda: True)
-    campaigns.delete(db, campaign, is_held=lambda: False)
+    with locks.held(db_path, campaign), pytest.raises(Refused):
+        drafts.delete(db, campaign, make.clock)
+    drafts.delete(db, campaign, make.clock)
     assert db.execute("select count(*) from campaign_messages").fetchone()[0] == 0
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from make import Make, nobody
 from pysqlite3.dbapi2 import Connection
 
-from wabcast import metrics
+from wabcast import drafts, metrics
 from wabcast.campaign import Campaign
 from wabcast.clock import parse, text
 from wabcast.delivery import MessageStatus
@@ -244,7 +244,7 @@ def test_a_draft_is_counted_anew_when_its_people_are(db: Connection, make: Make)
     draft = make.campaign(people=3)
     erasure.remove(db, "+49150000001" + "11", at=make.at, clock=make.clock)
     assert figures.stats(db, draft)["causes"][0]["code"] == "removed"
-    campaigns.refresh(db, draft, at=make.at)
+    drafts.refresh(db, draft, make.clock)
     assert figures.stats(db, draft)["causes"] == []
     assert (make.look(draft).skipped, make.look(draft).pending) == (0, 2)
     assert audits.audit(db, draft) == []

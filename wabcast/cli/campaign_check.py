@@ -105,12 +105,14 @@ async def _look(db: Connection, campaign: Campaign, account: Account) -> tuple[L
     from wabcast import content, wiring
     from wabcast.campaign import FINISHED
     from wabcast.clock import Clock
-    from wabcast.store import readiness
+    from wabcast.store import campaigns, readiness
 
     provider = wiring.provider_for(account)
     try:
         loaded = await content.refresh(db, campaign, provider, Clock())
         wrong = content.problems(loaded)
+        if not campaign.complete:
+            wrong.append(campaigns.PARTS[campaign.recipients_state])
         wrong += await content.unreachable(loaded, provider)
         return loaded, _Found(
             startable=campaign.status not in FINISHED,

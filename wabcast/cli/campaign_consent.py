@@ -44,7 +44,7 @@ def _will_be_refused(campaign: Campaign, verb: str) -> bool:
         return locks.is_held(output.options().db, campaign)
     if campaign.recurring and verb == "start":
         return True
-    return campaign.status not in LIFECYCLE[verb][0]
+    return campaign.status not in LIFECYCLE[verb][0] or not campaign.complete
 
 
 def _describe(campaign: Campaign, tell: Callable[[str], None]) -> None:

@@ -136,7 +136,10 @@ def create(
     abort_if: AbortIf = None,
     description: Description = None,
 ) -> None:
-    """Make a campaign and choose its recipients; nothing is sent."""
+    """Make a campaign and choose its recipients; nothing is sent.
+
+    Where it was interrupted, the same again makes it anew.
+    """
     from wabcast import control, drafts
     from wabcast.clock import Clock
 
@@ -274,13 +277,13 @@ def duplicate(
 
 @app.verb("refresh", json=True)
 def refresh(name: Name) -> None:
-    """Compute the recipients of a draft afresh."""
-    from wabcast.clock import Clock, text
+    """Compute the recipients of a draft afresh; also goes on where that was interrupted."""
+    from wabcast import drafts
+    from wabcast.clock import Clock
     from wabcast.store import campaigns
 
     with output.open_store() as db:
-        campaign = campaigns.get(db, name)
-        campaign = campaigns.refresh(db, campaign, at=text(Clock().micros()))
+        campaign = drafts.refresh(db, campaigns.get(db, name), Clock())
     output.note(f"{campaign.name} has {campaign.total_recipients:,} recipients now")
     show(campaign)
 
@@ -290,18 +293,18 @@ def delete(
     name: Name, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
 ) -> None:
     """Forget a campaign, and who got it. Not while it runs."""
-    from wabcast import locks
+    from wabcast import drafts, locks
     from wabcast.campaign import CampaignStatus, refusal
+    from wabcast.clock import Clock
     from wabcast.store import campaigns
 
-    path = output.options().db
     with output.open_store() as db:
         campaign = campaigns.get(db, name)
-        if locks.is_held(path, campaign):
+        if locks.is_held(output.options().db, campaign):
             raise refusal("delete", campaign.name, CampaignStatus.RUNNING)
         output.confirm(
             f"Delete {campaign.name} and the record of its {campaign.total_recipients:,} messages?",
             yes=yes,
         )
-        campaigns.delete(db, campaign, is_held=lambda: locks.is_held(path, campaign))
+        drafts.delete(db, campaign, Clock())
     output.note(f"deleted {campaign.name}")

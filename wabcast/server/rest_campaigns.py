@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 
-from wabcast import content, control, drafts, locks, message, template, whatsapp_template, wiring
+from wabcast import content, control, drafts, message, template, whatsapp_template, wiring
 from wabcast.audience import Audience
 from wabcast.campaign import CampaignStatus
 from wabcast.contacts import Contact
@@ -87,7 +87,7 @@ def edit(id: str, asked: CampaignChange, desk: Edits) -> Answer[CampaignTold]:  
 @router.delete("/{id}", summary="Forget it, and who got it; not while it runs")
 def delete(id: str, desk: Deletes) -> Answer[Removed]:  # noqa: A002
     campaign = desk.campaign(id)
-    campaigns.delete(desk.db, campaign, is_held=lambda: locks.is_held(desk.path, campaign))
+    drafts.delete(desk.db, campaign, desk.clock)
     return Answer(message="Campaign deleted successfully", data=Removed(removed=1))
 
 

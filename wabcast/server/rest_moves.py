@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends
 
-from wabcast import control, wiring
+from wabcast import control, drafts, wiring
 from wabcast.campaign import Campaign
 from wabcast.delivery import MessageStatus
 from wabcast.errors import UsageError
@@ -110,7 +110,7 @@ def unschedule(id: str, desk: Starts) -> Answer[CampaignTold]:  # noqa: A002
 @router.post("/refresh", summary="Compute the recipients of a draft afresh")
 def refresh(id: str, desk: Refreshes) -> Answer[CampaignTold]:  # noqa: A002
     campaign = desk.campaign(id)
-    campaign = campaigns.refresh(desk.db, campaign, at=desk.at)
+    campaign = drafts.refresh(desk.db, campaign, desk.clock)
     return _whole("Recipients computed", campaign)
 
 

@@ -21,13 +21,12 @@ from wabcast.campaign import (
     CampaignStatus,
     Priority,
     RecipientsState,
-    refusal,
+    refused,
 )
 from wabcast.errors import NotFound, Refused
 from wabcast.events import Event
-from wabcast.store import contacts, events
+from wabcast.store import events
 from wabcast.store.database import IntegrityError, immediate
-from wabcast.store.ledger import AT_ONCE
 
 if TYPE_CHECKING:
     from wabcast.store.database import Connection, Row
@@ -35,10 +34,11 @@ if TYPE_CHECKING:
 CREATE = """
 insert into campaigns (id, name, description, account_id, content, trusted, variables, missing,
     audience, priority, rate, batch_size, batch_delay, concurrency, jitter, windows,
-    recipient_timezone, timezone, not_after, canary, created_at, updated_at)
+    recipient_timezone, timezone, not_after, canary, recipients_state, recipients_run,
+    created_at, updated_at)
 values (:id, :name, :description, :account_id, :content, :trusted, :variables, :missing,
     :audience, :priority, :rate, :batch_size, :batch_delay, :concurrency, :jitter, :windows,
-    :recipient_timezone, :timezone, :not_after, :canary, :at, :at)
+    :recipient_timezone, :timezone, :not_after, :canary, 'creating', :recipients_run, :at, :at)
 """
 
 SELECT = """
@@ -61,7 +61,7 @@ RUNS = """
 select 1 from campaigns
  where number = :number and status = 'running' and run_id is not distinct from :run
 """
-EXISTS = "select 1 from campaigns where name = :name"
+CALLED = SELECT + " where c.name = :name"
 NAMES = "select name from campaigns order by number desc limit 500"
 
 MOVE = """
@@ -74,8 +74,11 @@ update campaigns
        paused_at = case when :to = 'paused' then :at else paused_at end,
        completed_at = case when :to in ('completed', 'failed', 'cancelled') then :at end,
        scheduled_at = case when :verb = 'unschedule' then null else scheduled_at end,
-       repeat = case when :verb = 'unschedule' then null else repeat end
+       repeat = case when :verb = 'unschedule' then null else repeat end,
+       recipients_state = case when :verb = 'cancel' then 'complete' else recipients_state end,
+       recipients_run = case when :verb = 'cancel' then null else recipients_run end
  where id = :id and status in (select value from json_each(:from))
+   and recipients_state <> 'deleting' and (:to <> 'running' or recipients_state = 'complete')
    and (:fence is null or run_id = :fence)
 """
 
@@ -98,15 +101,6 @@ update campaigns
 """
 
 HOLD = "update campaigns set holding = :holding where number = :number and run_id = :run"
-CLEAR = "delete from campaign_messages where campaign_id = :number"
-CLEAR_TALLIES = "delete from campaign_tallies where campaign_id = :number"
-DELETE = "delete from campaigns where id = :id and status <> 'running'"
-COUNT_IN = """
-update campaigns
-   set total_recipients = :total, pending = :total, skipped = 0, updated_at = :at,
-       revision = revision + 1
- where number = :number
-"""
 
 RUNNING_ON = SELECT + " where c.account_id = :account and c.status = 'running'"
 
@@ -121,55 +115,45 @@ _TOLD = {
     "fail": words.CAMPAIGN_FAILED,
     "cancel": words.CAMPAIGN_CANCELLED,
 }
+PARTS = {
+    RecipientsState.CREATING: "its recipients are not all chosen yet",
+    RecipientsState.REFRESHING: "its recipients are not all chosen yet",
+    RecipientsState.DELETING: "it is being deleted",
+}
+"""What is said of a campaign whose recipients are not complete."""
+
 _COLUMNS = tuple(field.name for field in fields(Campaign))
 _JSON = frozenset({"content", "variables", "audience"})
 
 
-def create(db: Connection, draft: Mapping[str, Any], chosen: Audience, *, at: str) -> Campaign:
-    """Put a draft and its recipients into the file, whole or not at all.
+def add(
+    db: Connection, draft: Mapping[str, Any], audience: Audience, *, run: str, at: str
+) -> Campaign:
+    """A new draft, whose recipients the process `run` is about to put in (`store.recipients`).
 
     `draft` has the columns of CREATE. Inside the caller's transaction.
     """
-    row = {**draft, "audience": json.dumps(chosen.to_json()), "at": at}
+    row = {**draft, "audience": json.dumps(audience.to_json()), "recipients_run": run, "at": at}
     try:
-        number = int(db.execute(CREATE, row).lastrowid or 0)
+        db.execute(CREATE, row)
     except IntegrityError as exc:
         if "campaigns.name" not in str(exc):
             raise
-        raise Refused(
-            f"there is a campaign called {draft['name']!r} already",
-            hint=f"choose another name, or look at it: wabcast campaign show '{draft['name']}'",
-        ) from exc
-    _enqueue(db, number, chosen, at=at)
-    campaign = by_number(db, number)
+        raise taken(str(draft["name"])) from exc
+    return by_id(db, str(draft["id"]))
+
+
+def taken(name: str) -> Refused:
+    return Refused(
+        f"there is a campaign called {name!r} already",
+        hint=f"choose another name, or look at it: wabcast campaign show '{name}'",
+    )
+
+
+def tell_created(db: Connection, campaign: Campaign, *, at: str) -> None:
+    """In the transaction in which its recipients are complete for the first time."""
     told = {"campaignId": campaign.id, "totalRecipients": campaign.total_recipients}
     events.add(db, Event(words.CAMPAIGN_CREATED, campaign.id, told), at=at)
-    return campaign
-
-
-def refresh(
-    db: Connection,
-    campaign: Campaign,
-    change: Callable[[Campaign], Campaign] | None = None,
-    *,
-    at: str,
-) -> Campaign:
-    """Compute the recipients of a draft or scheduled campaign afresh, after `change` if given."""
-    with immediate(db):
-        now = by_id(db, campaign.id)
-        if now.status not in (CampaignStatus.DRAFT, CampaignStatus.SCHEDULED):
-            raise refusal("refresh", now.name, now.status)
-        if change is not None:
-            now = alter(db, now, change, at=at)
-        db.execute(CLEAR, {"number": now.number})
-        db.execute(CLEAR_TALLIES, {"number": now.number})
-        _enqueue(db, now.number, Audience.from_json(now.audience), at=at)
-        return by_id(db, now.id)
-
-
-def _enqueue(db: Connection, number: int, chosen: Audience, *, at: str) -> None:
-    total = contacts.choose_into(db, number, chosen, AT_ONCE)
-    db.execute(COUNT_IN, {"number": number, "total": total, "at": at})
 
 
 def edit(
@@ -188,27 +172,16 @@ def alter(
 ) -> Campaign:
     """As `edit`, inside the caller's transaction."""
     old = by_id(db, campaign.id)
-    if old.status not in EDITABLE:
-        raise refusal("edit", old.name, old.status)
+    if old.status not in EDITABLE or old.recipients_state is RecipientsState.DELETING:
+        raise refused("edit", old)
     new = change(old)
     row = {name: getattr(new, name) for name in _COLUMNS}
     row |= {name: json.dumps(row[name], ensure_ascii=False) for name in _JSON}
     try:
         db.execute(EDIT, {**row, "id": old.id, "at": at})
     except IntegrityError as exc:
-        raise Refused(f"there is a campaign called {new.name!r} already") from exc
+        raise taken(new.name) from exc
     return by_id(db, old.id)
-
-
-def delete(db: Connection, campaign: Campaign, *, is_held: Callable[[], bool]) -> None:
-    """Forget a campaign and what it sent; refused while it runs, or a process holds it.
-
-    `is_held` is asked under the write lock: whoever starts the campaign holds it before.
-    """
-    with immediate(db):
-        now = by_id(db, campaign.id)
-        if is_held() or not db.execute(DELETE, {"id": now.id}).rowcount:
-            raise refusal("delete", now.name, CampaignStatus.RUNNING)
 
 
 def get(db: Connection, name: str) -> Campaign:
@@ -237,6 +210,12 @@ def by_id(db: Connection, id_: str) -> Campaign:
     return _there(db.execute(BY_ID, {"id": id_}).fetchone())
 
 
+def current(db: Connection, campaign: Campaign) -> Campaign | None:
+    """What it is by now; None where somebody deleted it."""
+    rows = found(db, BY_ID, {"id": campaign.id})
+    return rows[0] if rows else None
+
+
 def by_number(db: Connection, number: int) -> Campaign:
     """As `by_id`, for a number that was read in the same transaction."""
     return _there(db.execute(BY_NUMBER, {"number": number}).fetchone())
@@ -248,9 +227,10 @@ def _there(row: Row | None) -> Campaign:
     return _campaign(row)
 
 
-def exists(db: Connection, name: str) -> bool:
-    """Whether a campaign has exactly this name."""
-    return db.execute(EXISTS, {"name": name}).fetchone() is not None
+def called(db: Connection, name: str) -> Campaign | None:
+    """The campaign that has exactly this name."""
+    rows = found(db, CALLED, {"name": name})
+    return rows[0] if rows else None
 
 
 def runs_still(db: Connection, campaign: Campaign) -> bool:
@@ -390,6 +370,8 @@ def as_json(campaign: Campaign) -> dict[str, Any]:
     }
     times = "scheduled_at started_at paused_at completed_at reason created_at updated_at"
     value |= {name: getattr(campaign, name) for name in times.split()}
+    if not campaign.complete:
+        value["reason"] = PARTS[campaign.recipients_state]
     return value
 
 

@@ -21,7 +21,7 @@ from wabcast.store.database import immediate
 from wabcast.store.imports import FIELDS, Counts, OnConflict, compact, phone_hash, upsert
 
 if TYPE_CHECKING:
-    from wabcast.store.database import Connection, Row
+    from wabcast.store.database import Connection, Cursor, Row
 
 __all__ = ["Counts", "OnConflict", "Person", "upsert"]
 
@@ -77,15 +77,8 @@ _REACHABLE = """
 
 COUNT = "select count(*)" + _REACHABLE
 
-CHOOSE = (
-    """
-insert into campaign_messages (campaign_id, contact_id, due_at)
-select :campaign, contacts.id, :due_at"""
-    + _REACHABLE
-)
-
-# A second choosing adds whoever is new; nobody is owed the same message twice.
-ONCE = " order by contacts.id on conflict (campaign_id, contact_id) do nothing"
+CHOOSE = "select contacts.id" + _REACHABLE
+IN_ORDER = " order by contacts.id"
 
 EDIT = """
 update contacts
@@ -235,14 +228,13 @@ def count(db: Connection, audience: Audience) -> int:
     return int(db.execute(*_chosen(db, COUNT, audience)).fetchone()[0])
 
 
-def choose_into(db: Connection, campaign: int, audience: Audience, due_at: str) -> int:
-    """Owe each of the audience a message of `campaign` (its number); returns how many are new.
+def chosen(db: Connection, audience: Audience) -> Cursor:
+    """The ids of those who are meant now, in the order they came; all of the moment of this call.
 
-    One statement, in the caller's transaction. Numbers of a list must be contacts already.
+    Numbers of a list must be contacts already.
     """
     sql, given = _chosen(db, CHOOSE, audience)
-    given |= {"campaign": campaign, "due_at": due_at}
-    return max(0, int(db.execute(sql + ONCE, given).rowcount))
+    return db.execute(sql + IN_ORDER, given)
 
 
 def _chosen(db: Connection, sql: str, audience: Audience) -> tuple[str, dict[str, Any]]:

@@ -20,9 +20,9 @@ from wabcast.failpoints import failpoint
 from wabcast.store import whereabouts
 
 if TYPE_CHECKING:
-    from pysqlite3.dbapi2 import Connection, Row
+    from pysqlite3.dbapi2 import Connection, Cursor, Row
 
-    __all__ = ["Connection", "Row"]
+    __all__ = ["Connection", "Cursor", "Row"]
 
 SCHEMA = 17
 """The number of the last migration in `schema/`; `PRAGMA user_version` holds the file's."""
@@ -102,6 +102,13 @@ def _lacks_room(exc: BaseException) -> bool:
     """A folder, or a medium, that cannot be written has no room for SQLite's shared memory."""
     name = str(getattr(exc, "sqlite_errorname", ""))
     return name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")) and _may_open_files()
+
+
+def path_of(db: Connection) -> Path:
+    """The file that a connection was opened on."""
+    return Path(
+        db.execute("select file from pragma_database_list where name = 'main'").fetchone()[0]
+    )
 
 
 @contextmanager

@@ -13,7 +13,14 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from wabcast.campaign import FINISHED, PUT_BACK, Campaign, CampaignStatus, refusal
+from wabcast.campaign import (
+    FINISHED,
+    PUT_BACK,
+    Campaign,
+    CampaignStatus,
+    RecipientsState,
+    refused,
+)
 from wabcast.delivery import MessageStatus
 from wabcast.errors import Busy, NotFound, Refused
 from wabcast.receipts import Person
@@ -184,7 +191,7 @@ def cancel(
         moved = campaigns.move(db, campaign, "cancel", at=at, reason=reason)
         now = campaigns.by_id(db, campaign.id)
     if now.status is not CampaignStatus.CANCELLED:
-        raise refusal("cancel", now.name, now.status)
+        raise refused("cancel", now)
     skip_rest(db, now, clock=clock, within=within, tick=tick)
     return moved
 
@@ -429,6 +436,8 @@ def _judge(now: Campaign, is_held: IsHeld, work: _Work) -> None:
             f"{now.name} is running{so_far}",
             hint=f"first: wabcast campaign pause '{now.name}'",
         )
+    if now.recipients_state is RecipientsState.DELETING:
+        raise refused("settle", now)
     if work.again and now.status is CampaignStatus.CANCELLED:
         raise Refused(
             f"{now.name} was cancelled: nothing of it is sent again{so_far}",

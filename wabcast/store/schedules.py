@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from wabcast.campaign import Campaign, CampaignStatus, refusal
+from wabcast.campaign import Campaign, CampaignStatus, refused
 from wabcast.clock import text
 from wabcast.store import campaigns
 from wabcast.store.database import immediate
@@ -134,8 +134,18 @@ def pause(db: Connection, campaign: Campaign, *, reason: str, at: str) -> bool:
         if campaigns.move(db, now, "pause", at=at, reason=reason):
             return True
         if now.status is not CampaignStatus.PAUSED:
-            raise refusal("pause", now.name, now.status)
+            raise refused("pause", now)
         return stay(db, now, reason=reason, at=at)
+
+
+def set_aside(db: Connection, campaign: Campaign, *, reason: str, at: str) -> None:
+    """What was refused waits for a person, unless somebody has changed it since it was read."""
+    with immediate(db):
+        now = campaigns.current(db, campaign)
+        if now is None or now.revision != campaign.revision:
+            return
+        if not campaigns.move(db, now, "pause", at=at, reason=reason):
+            stay(db, now, reason=reason, at=at)
 
 
 def schedule(
@@ -155,7 +165,7 @@ def schedule(
             db, now, at=begins, repeat=repeat, if_missed=if_missed, timezone=timezone
         )
         if not campaigns.move(db, now, "schedule", at=at):
-            raise refusal("schedule", now.name, now.status)
+            raise refused("schedule", now)
         return campaigns.by_id(db, now.id)
 
 
@@ -166,7 +176,7 @@ def wait(
     with immediate(db):
         now = campaigns.by_id(db, campaign.id)
         if now.status is not CampaignStatus.PAUSED or not now.recurring:
-            raise refusal("resume", now.name, now.status)
+            raise refused("resume", now)
         plan(db, now, at=following(now), fired=now.last_fired_at)
         campaigns.move(db, now, "wait", at=at)
         return campaigns.by_id(db, now.id)
@@ -177,7 +187,7 @@ def resume(db: Connection, campaign: Campaign, *, at: str) -> Campaign:
     with immediate(db):
         now = campaigns.by_id(db, campaign.id)
         if now.recurring or not resume_now(db, now, at=at):
-            raise refusal("resume", now.name, now.status)
+            raise refused("resume", now)
         return campaigns.by_id(db, now.id)
 
 
