@@ -695,3 +695,34 @@ def test_a_provider_that_gives_every_message_the_same_id_trips_the_breaker(
     assert 20 <= now.in_doubt < 60
     assert audit(db, now) == []
     assert now.pending == 100 - 1 - now.in_doubt
+
+
+@pytest.mark.parametrize("verb", ["pause", "cancel"])
+@pytest.mark.parametrize("people", [0, 40])
+def test_somebody_stops_it_in_the_moment_in_which_it_ends(
+    db: Connection, db_path: Path, verb: str, people: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its last look and its own move: it ends as it was told to, and says so."""
+    world = World(db, db_path)
+    campaign = world.campaign(people=people)
+    move = SqliteLedger.move
+
+    async def late(self: SqliteLedger, wanted: str, **more: Any) -> bool:
+        with immediate(db):
+            assert campaigns.move(db, world.make.look(campaign), verb, at=world.make.at)
+        return await move(self, wanted, **more)
+
+    monkeypatch.setattr(SqliteLedger, "move", late)
+    world.fate = lambda _phone, _request: Lost("cut")  # where there are people it stops by itself
+    ending = world.carry(campaign)
+    now = world.make.look(campaign)
+    assert now.status == ("paused" if verb == "pause" else "cancelled")
+    assert (ending.exit, ending.status) == (Exit.STOPPED, now.status)
+
+
+def test_a_campaign_that_owes_a_message_is_not_completed(make: Make) -> None:
+    for state in ("pending", "queued"):
+        campaign = make.campaign(state, status="running", run_id=state)
+        make.campaign_message(state, campaign=campaign)
+        with immediate(make.db):
+            assert not campaigns.move(make.db, campaign, "complete", at=make.at)

@@ -65,7 +65,7 @@ async def test_a_bug_fails_the_campaign_and_puts_in_doubt_what_was_out(
     assert told.reason == "a bug: ZeroDivisionError: of ours"
     assert told.queued == 0
     assert told.in_doubt > 0
-    assert told.in_doubt + told.pending == 6
+    assert told.in_doubt + told.skipped == 6
     assert audits.audit(db, told) == []
     events = [row[0] for row in db.execute("select event from events order by id")]
     assert events[-1] == "campaign:failed"

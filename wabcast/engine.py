@@ -119,13 +119,14 @@ class Run:
 
     async def _end(self) -> Ending:
         control = await self._ledger.control()
-        if control.goes_on:
-            if control.pending or control.queued:
-                reason, resume_at = self._pause or ("stopped", None)
-                await self._ledger.move("pause", reason=reason, resume_at=resume_at)
+        if control.goes_on and (control.pending or control.queued):
+            reason, resume_at = self._pause or ("stopped", None)
+            if await self._ledger.move("pause", reason=reason, resume_at=resume_at):
                 return Ending(Exit.STOPPED, CampaignStatus.PAUSED, reason)
-            await self._ledger.move("complete")
+        elif control.goes_on and await self._ledger.move("complete"):
             return Ending(Exit.DONE, CampaignStatus.COMPLETED)
+        if control.goes_on:  # somebody paused or cancelled it a moment earlier
+            control = await self._ledger.control()
         return Ending(Exit.STOPPED, control.status, control.reason or str(control.status))
 
     # -- what is due

@@ -127,6 +127,8 @@ async def test_a_campaigns_story_in_the_seeds_words(opened: Opened, make: Make) 
         with immediate(make.db):
             at = "2026-11-05T10:00:00.000Z"
             for verb in ("start", "pause", "resume", "complete"):
+                if verb == "complete":
+                    make.db.execute("update campaign_messages set status = 'skipped'")
                 assert campaigns.move(make.db, campaign, verb, at=at, run="r")
         assert await web.until(4) == [
             "campaign:started",

@@ -137,6 +137,8 @@ def test_a_run_lets_go_only_of_its_own(db: Connection, make: Make) -> None:
 def test_the_seeds_events(db: Connection, make: Make) -> None:
     campaign = make.campaign(people=2)
     for verb in ("start", "pause", "resume", "complete"):
+        if verb == "complete":
+            db.execute("update campaign_messages set status = 'skipped'")
         with immediate(db):
             assert campaigns.move(db, campaign, verb, at=make.at, run="r", reason="why")
     rows = db.execute("select event, data from events order by id").fetchall()

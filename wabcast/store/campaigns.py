@@ -80,6 +80,7 @@ update campaigns
  where id = :id and status in (select value from json_each(:from))
    and recipients_state <> 'deleting' and (:to <> 'running' or recipients_state = 'complete')
    and (:fence is null or run_id = :fence)
+   and (:verb <> 'complete' or (pending = 0 and queued = 0))
 """
 
 EDIT = """
