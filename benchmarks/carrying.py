@@ -24,7 +24,7 @@ from wabcast import runs, wiring
 from wabcast.cli.failures import from_machine
 from wabcast.clock import SECOND, Clock
 from wabcast.delivery import Accepted, Verdict
-from wabcast.gate import Gate, Ticket
+from wabcast.gate import Gate
 from wabcast.message import Message
 from wabcast.providers.base import Health
 from wabcast.store import campaigns, database
@@ -71,15 +71,15 @@ async def carry(path: Path, names: list[str]) -> dict[str, Any]:
     async with runs.Session(path, Clock()) as session:
         written: list[asyncio.Future[float]] = []
 
-        async def noted(self: Gate, ticket: Ticket) -> int:
+        async def noted(self: Gate, *args: Any) -> int:
             if not began:
                 began.append(spent())
                 written.append(session.recorder.write(lambda _db: time.thread_time()))
-            moment = await leave(self, ticket)
+            moment = await leave(self, *args)
             left[self.account.account].append(moment)
             return moment
 
-        Gate.leave = noted  # type: ignore[method-assign]
+        Gate.leave = noted  # type: ignore[assignment,method-assign]
         chosen = [(campaigns.get(db, name), "start") for name in names]
         await runs.carry_all(
             session, chosen, parallel=len(names), explain=from_machine, failed=_raise

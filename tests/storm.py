@@ -36,8 +36,8 @@ from wabcast.gate import Gate
 log = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 leave = Gate.leave
 
-async def noted(self, ticket):
-    at = await leave(self, ticket)
+async def noted(self, *args):
+    at = await leave(self, *args)
     os.write(log, b"%d %d\\n" % (os.getpid(), at))
     return at
 

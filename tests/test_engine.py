@@ -42,6 +42,7 @@ from wabcast.store import campaigns, database, ledger
 from wabcast.store.audits import audit
 from wabcast.store.database import immediate
 from wabcast.store.ledger import Due
+from wabcast.store.release_log import ReleaseLog
 
 Fate = Callable[[str, int], Verdict]
 """What becomes of the so-manieth request (from 1) to a phone."""
@@ -86,7 +87,7 @@ class World:
         if self._gate is None:
             self._gate = AccountGate(
                 self.account.id,
-                "run",
+                ReleaseLog(self.path.with_name(f"{self.account.id}.releases"), self.clock),
                 self.recorder,  # type: ignore[arg-type]  # its promise without its thread
                 self.clock,
                 usual=UNLIMITED,
@@ -533,6 +534,129 @@ def test_a_cancellation_of_somebody_elses_is_not_swallowed(world: World) -> None
     for moment in (0.0, 0.01, 1.0):
         for stopped in (False, True):
             travel(cancelled(moment, stopped=stopped))
+
+
+# -- between the intent and the request
+
+
+async def _between(world: World, campaign: Campaign, change: Callable[[], None]) -> Ending:
+    """Two seconds pass from the intents on until the loop hears of them, as when the process was
+    stopped; meanwhile somebody does something."""
+    world.recorder.takes = 2.0
+    carrying = asyncio.create_task(world.run(campaign, concurrency=5).carry())
+    await asyncio.sleep(3)
+    assert world.statuses(campaign)["queued"] == 5
+    assert not world.requests
+    with immediate(world.db):
+        change()
+    world.recorder.takes = 0.002
+    try:
+        return await carrying
+    finally:
+        await world.ledgers.pop().aclose()
+
+
+def test_an_opt_out_between_intent_and_request_holds(world: World) -> None:
+    campaign = world.campaign(20)
+
+    def opt_out() -> None:
+        for row in world.db.execute("select id from contacts").fetchall():
+            ledger.opt_out(world.db, row["id"], reason="STOP", at=world.make.at)
+
+    assert travel(_between(world, campaign, opt_out)).exit is Exit.DONE
+    assert not world.requests
+    assert world.statuses(campaign) == {"skipped": 20}
+    assert {row["attempts"] for row in world.rows(campaign).values()} == {0}
+    world.sound(campaign)
+
+
+def test_a_pause_between_intent_and_request_holds(world: World) -> None:
+    campaign = world.campaign(20)
+
+    def pause() -> None:
+        campaigns.move(world.db, campaign, "pause", at=world.make.at, reason="by a person")
+
+    assert travel(_between(world, campaign, pause)).reason == "by a person"
+    assert not world.requests
+    assert world.statuses(campaign) == {"pending": 20}
+    assert {row["attempts"] for row in world.rows(campaign).values()} == {0}
+    assert {row["content"] for row in world.rows(campaign).values()} != {None}
+    world.sound(campaign)
+
+
+def test_a_number_corrected_between_intent_and_request_holds(world: World) -> None:
+    campaign = world.campaign(20)
+
+    def correct() -> None:
+        world.db.execute("update contacts set phone = '+33' || substr(phone, 4)")
+
+    assert travel(_between(world, campaign, correct)).exit is Exit.DONE
+    assert sorted(message.to for _, message, _ in world.requests) == sorted(world.rows(campaign))
+    assert len(world.requests) == 20
+
+
+def test_the_hours_that_end_between_intent_and_request_hold(world: World) -> None:
+    campaign = world.campaign(5)
+    opens = 3600.0
+
+    def quiet(_due: Due | None, _now: Any) -> timedelta:
+        at = world.clock.steady() / SECOND - 1000
+        return timedelta(seconds=opens - at) if 1 < at < opens else timedelta(0)
+
+    async def slept() -> None:
+        world.recorder.takes = 2.0
+        carrying = asyncio.create_task(world.run(campaign, quiet=quiet).carry())
+        await asyncio.sleep(1)
+        world.recorder.takes = 0.002
+        await carrying
+
+    travel(slept())
+    assert len(world.requests) == 5
+    assert min(at for at, _, _ in world.requests) >= (1000 + opens) * SECOND
+
+
+def test_time_that_passes_and_brings_nothing_puts_nothing_back(world: World) -> None:
+    """A disk that takes two seconds for each commit: slow, but everybody gets it at once."""
+    campaign = world.campaign(20)
+    world.recorder.takes = 2.0
+    for rate, account in (("max", "shop"), ("2/s", "shop"), ("20/m", "shop"), ("max", "80/s")):
+        if account != "shop":
+            world.account, world._gate = world.make.account("paced", rate=account), None
+        campaign = world.campaign(name=f"{rate} {account}", account=world.account.name)
+        assert world.carry(campaign, rate=rate).exit is Exit.DONE
+        assert {row["attempts"] for row in world.rows(campaign).values()} == {1}
+        assert world.statuses(campaign) == {"sent": 20}
+
+
+@pytest.mark.parametrize("back", [-3600, 40, 3600])
+def test_a_clock_that_is_set_holds_nothing_that_is_queued(world: World, back: int) -> None:
+    """Nor does it leave after an opt-out that came meanwhile, nor keep a signal from ending it."""
+    world.account = world.make.account("paced", rate="10/s")
+    campaign = world.campaign(60, account="paced")
+
+    async def set_back() -> set[str]:
+        run = world.run(campaign)
+        carrying = asyncio.create_task(run.carry())
+        await asyncio.sleep(2)
+        world.clock.set_back = back * SECOND
+        gone = set(world.rows(campaign)) - {message.to for _, message, _ in world.requests}
+        with immediate(world.db):
+            for row in world.db.execute("select id, phone from contacts").fetchall():
+                if row["phone"] in gone:
+                    ledger.opt_out(world.db, row["id"], reason="STOP", at=world.make.at)
+        before = len(world.requests)
+        await asyncio.sleep(0.2)
+        late = len(world.requests) - before
+        assert late <= 1, "whose intent was on disk may leave within its slot's lead"
+        run.stop("interrupted (SIGINT)")
+        async with asyncio.timeout(2):
+            await carrying
+        return gone
+
+    gone = travel(set_back())
+    assert len(gone) >= 30
+    assert len(gone & {message.to for _, message, _ in world.requests}) <= 1
+    assert world.make.look(campaign).queued == 0
 
 
 # -- the file says no

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -20,7 +21,7 @@ from storm import Field, field_of
 from wabcast.cli.failures import from_machine
 from wabcast.clock import SECOND, Clock, parse, to_micros
 from wabcast.errors import Exit
-from wabcast.gate import Gate, Ticket
+from wabcast.gate import Gate
 from wabcast.pacing import Rate
 from wabcast.runs import Session, carry_all
 from wabcast.store import database
@@ -54,8 +55,8 @@ def paced(
     left: list[int] = []
     leave = Gate.leave
 
-    async def noted(self: Gate, ticket: Ticket) -> int:
-        left.append(await leave(self, ticket))
+    async def noted(self: Gate, *args: Any) -> int:
+        left.append(await leave(self, *args))
         return left[-1]
 
     with monkeypatch.context() as patch:

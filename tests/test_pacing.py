@@ -70,9 +70,7 @@ def test_no_limit_has_no_pace() -> None:
 def test_the_slots_use_what_the_law_asks_for_and_no_more(rate: Rate) -> None:
     use = rate.period / rate.spacing / rate.count
     assert (0.99 if rate.per_second >= 500 else 0.97) < use < 1
-    assert rate.guarded_spacing >= rate.spacing
-    # The slots of a window, the first of them late and the last of them early by the catch-up.
-    assert rate.guarded_spacing * rate.count - CATCH_UP > rate.period
+    assert rate.period < rate.window_of(rate.count) < rate.spacing * rate.count
     assert 1 <= rate.bucket <= rate.count + 1
 
 

@@ -123,7 +123,8 @@ def test_what_another_process_was_told_counts(world: World) -> None:
     # The journey begins a thousand seconds after the rows were made.
     until = world.make.clock.micros() + (1000 + 3600) * SECOND
     with immediate(world.db):
-        slots.hold_back(world.db, world.account.id, until=until, reason="130429 theirs")
+        now = until - 3600 * SECOND
+        slots.hold_back(world.db, world.account.id, now=now, until=until, reason="130429 theirs")
     ending, spent = carried(world, campaign)
     assert ending.exit is Exit.STOPPED
     assert spent < timedelta(seconds=5)

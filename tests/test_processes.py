@@ -11,7 +11,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import pytest
 from storm import WABCAST, Field, field_of, fill, small_disk
 
 from wabcast.clock import Clock
+from wabcast.store.database import OperationalError, connect, immediate
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -266,6 +267,49 @@ def test_a_run_that_lost_its_campaign_writes_and_sends_nothing(
         assert json.loads(place.run("campaign", "audit", "storm", "--json"))["ok"]
 
 
+def stop_between_commits(process: subprocess.Popen[str], file: Path) -> None:
+    """SIGSTOP, when the process does not hold the write lock."""
+    while True:
+        process.send_signal(signal.SIGSTOP)
+        with (
+            suppress(OperationalError),
+            closing(connect(file, busy_seconds=0.2)) as db,
+            immediate(db),
+        ):
+            return
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("change", ["opt-out", "pause"])
+def test_what_was_queued_when_the_process_was_stopped_does_not_leave_after(
+    tmp_path: Path, change: str
+) -> None:
+    """Ctrl-Z, or a closed lid: somebody opts out, or a person pauses, before it goes on."""
+    with field_of(tmp_path) as place:
+        place.concurrency = 50
+        place.campaign(900, "--rate", "max")
+        place.run("account", "edit", "shop", "--rate", "200/s")
+        process = place.spawn("campaign", "start", "--yes", "storm", "--quiet")
+        place.until(process, 30)
+        stop_between_commits(process, tmp_path / "wabcast.db")
+        time.sleep(0.3)  # what is on the wire arrives
+        seen = len(place.seen())
+        if change == "opt-out":
+            people = (tmp_path / "people.csv").read_text().splitlines()[1:]
+            place.run("contact", "opt-out", *(line.split(",")[0] for line in people))
+        else:
+            place.run("campaign", "pause", "storm", "--wait", "0s", code=None)
+        time.sleep(1.5)
+        process.send_signal(signal.SIGCONT)
+        assert process.wait(timeout=60) == (0 if change == "opt-out" else 4)
+        # One may have been handed to the socket already; its commit was before the change.
+        assert len(place.seen()) - seen <= 1
+        told = place.show()
+        assert told["queued"] == told["in_doubt"] == 0
+        assert told["messages_sent"] == len(place.seen())
+
+
 def share_an_account(place: Field, people: int) -> tuple[int, list[float], list[float]]:
     """Two processes at 60/s together, one of them killed in the middle and resumed: the process
     that was killed, when messages left, and when they arrived, in seconds."""
@@ -301,7 +345,7 @@ def test_two_campaigns_on_one_account_share_its_rate(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_campaigns_on_one_account_use_its_rate(tmp_path: Path) -> None:
-    """At least 92 % of it, and at most 2 % too many where they arrive: this depends on what else
+    """At least 97 % of it, and at most 2 % too many where they arrive: this depends on what else
     the machine has to do, so the best of three counts."""
     told = []
     for attempt in range(3):
@@ -310,7 +354,7 @@ def test_two_campaigns_on_one_account_use_its_rate(tmp_path: Path) -> None:
             _, left, arrived = share_an_account(place, 900)
         assert busiest(left, 1.0) <= 60
         used = (len(left) - 1) / (max(left) - min(left)) / 60
-        if used >= 0.92 and busiest(arrived, 1.0) <= 61:
+        if used >= 0.97 and busiest(arrived, 1.0) <= 61:
             return
         told.append(f"{used:.3f} used, {busiest(arrived, 1.0)} arrived in a second")
     pytest.fail("; ".join(told))

@@ -21,6 +21,7 @@ from wabcast.delivery import (
     Breaker,
     Deferred,
     Halted,
+    MessageStatus,
     Scope,
     Settled,
     Unsayable,
@@ -31,9 +32,10 @@ from wabcast.delivery import (
 from wabcast.errors import Exit, StoreError
 from wabcast.failpoints import failpoint
 from wabcast.gate import Gate, Ticket
-from wabcast.ledger import Cap, Due, Ledger
+from wabcast.ledger import Cap, Due, Intended, Ledger
 from wabcast.message import Message, encode
 from wabcast.plan import Ending, Plan, Say, Sender
+from wabcast.store.database import DatabaseError
 from wabcast.store.marks import Kept, Told
 from wabcast.times import show_duration
 
@@ -47,6 +49,12 @@ PAGE = 200
 
 CONTROL_EVERY = 0.25
 """Seconds between looks at what others want of this run."""
+
+FRESH = SECOND
+"""Microseconds for which it holds that nobody opted out and nobody paused."""
+
+NOT_LEFT = Settled(MessageStatus.PENDING, give_back=True)
+"""What becomes of an intent whose message does not leave after all: it is owed as before."""
 
 LONG = timedelta(seconds=60)
 """A wait that an unattended run does not sit through."""
@@ -267,19 +275,21 @@ class Run:
         ticket = self._gate.open() or await self._patiently(self._gate.take())
         if ticket is None:
             return None
-        attempt, body = None, encode(content)
+        intended, body = None, encode(content)
         try:
             # It may have stood at the gate for long.
             if self._any_time or await self._may_go(message):
-                attempt = await self._intend(message, body, ticket)
+                intended = await self._intend(message, body, ticket)
         finally:
-            if attempt is None:
+            if intended is None:
                 self._gate.give_up(ticket)
-        if attempt is None:
+        if intended is None:
             return None
         failpoint("after-intent")
+        attempt = intended.attempt
         try:
-            await self._gate.leave(ticket)
+            if not await self._leaves(message, intended, ticket):
+                return self._ledger.record(message, NOT_LEFT, attempt)
             ref = f"wabcast:{self.plan.campaign_id}:{message.id}:{attempt}"
             said = await self._provider.send(Message(message.phone, content, ref, body))
             verdict = sanitized(said)
@@ -307,6 +317,29 @@ class Run:
         if broken is not None:
             self.stop(broken)
 
+    async def _leaves(self, message: Due, intended: Intended, ticket: Ticket) -> bool:
+        """Wait for its moment. Where time has passed since the intent, as when the process was
+        stopped, an opt-out or a pause may have come: it does not leave then."""
+        try:
+            if not await self._gate.leave(ticket, self._stopping):
+                return False
+            asked_at = intended.asked_at
+            while (now := self._clock.steady()) - asked_at > FRESH:
+                asked_at = now
+                if not (self._any_time or self._is_time(message)):
+                    return False
+                if not await self._ledger.stands(message, intended.attempt):
+                    return False
+        except (StoreError, DatabaseError) as exc:
+            self._break_off(exc)
+            return False
+        return True
+
+    def _is_time(self, message: Due) -> bool:
+        now, limit = self._clock.now(), self.plan.not_after
+        late = limit is not None and now > limit
+        return not late and self.plan.quiet(message, now) <= timedelta(0)
+
     async def _content(self, message: Due) -> Mapping[str, Any] | None:
         if message.barred:
             await self._ledger.skip(message, "barred", message.barred)
@@ -331,7 +364,7 @@ class Run:
         await self._ledger.postpone(message, text(now + wait))
         return False
 
-    async def _intend(self, message: Due, body: str, ticket: Ticket) -> int | None:
+    async def _intend(self, message: Due, body: str, ticket: Ticket) -> Intended | None:
         account = self.plan.cap_account
         cap = Cap(account, self._cap) if account is not None else None
         intended = await self._ledger.intend(message, body, ticket.slot, cap)
@@ -340,7 +373,7 @@ class Run:
             await self._capped(intended.until or text(self._clock.now()))
         elif intended.told is Told.STOPPED:
             self._stopping.set()
-        return intended.attempt or None
+        return intended if intended.attempt else None
 
     async def _capped(self, until: str) -> None:
         reason = f"daily cap of {self._cap} people is used up until {until}"

@@ -2,7 +2,8 @@
 
 The campaign's is in this process (aiolimiter); the account's slots are in the file, because
 other processes and restarts share them. Both keep the exact log of their last releases, which
-has the last word. `Gate.take` gives a message its moment, `Gate.leave` waits for it.
+has the last word. `Gate.take` gives a message its moment, `Gate.leave` waits for it, by a clock
+that nobody sets.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from wabcast.clock import SECOND, Clock, text
-from wabcast.pacing import CATCH_UP, LATE, CoolDown, Log, Rate, Release
+from wabcast.pacing import CATCH_UP, LATE, UNLIMITED, CoolDown, Log, Rate, Release
 from wabcast.store import events, slots
 from wabcast.store.slots import Lease
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from wabcast.recorder import Recorder
     from wabcast.store.database import Connection
+    from wabcast.store.release_log import ReleaseLog
 
 
 BEAT = SECOND // 30
@@ -33,15 +35,24 @@ share a commit, and each then waits for its own moment."""
 AHEAD = SECOND // 20
 """An intent is committed no earlier than this before its slot, or more would be in doubt."""
 
+PUNCTUAL = SECOND // 1000
+"""A message leaves within this after the log of all processes says that it does: the log's window
+is wider by more."""
+
+STEP = SECOND // 4
+"""A message whose intent is committed sleeps no longer before it looks whether it may go."""
+
 
 @dataclass(slots=True)
 class Ticket:
-    """A message's moment: `slot` in microseconds, its places in the two logs, and when it left."""
+    """A message's moment: `at` by the steady clock, `slot` the same on the wall, where the file
+    keeps it; its place in the campaign's log, and when it left."""
 
     slot: int
-    shared: bool = False
+    at: int
     own: Release | None = None
-    joint: Release | None = None
+    paced: bool = False
+    """Whether the account has a rate: then one that is late wants another slot."""
     left_at: int = 0
     """Steady time; 0 while it is here."""
     era: int = 0
@@ -49,28 +60,31 @@ class Ticket:
 
 
 class AccountGate:
-    """The slots of one account, for all campaigns of this process on it."""
+    """The slots of one account, for all campaigns of this process on it.
+
+    `log` has its last releases, those of other processes too; it is closed with the gate.
+    """
 
     def __init__(
-        self, account: int, holder: str, recorder: Recorder, clock: Clock, *, usual: Rate
+        self, account: int, log: ReleaseLog, recorder: Recorder, clock: Clock, *, usual: Rate
     ) -> None:
         self.account = account
+        self._log = log
         self._usual = usual
         self.cooldown = CoolDown()
         self.reason = ""
-        self._holder = holder
         self._recorder = recorder
         self._clock = clock
         self._turn = asyncio.Lock()
         self._lease: Lease | None = None
-        self._leased_at = 0
+        self._first = self._leased_at = self._ahead = 0
         self._used = 0
         self._probe: Ticket | None = None
         self._answered = asyncio.Event()
-        self._log: Log | None = None
-        self._rate: Rate | None = None
         self._cooling_until = 0
         self._cooled_at = 0
+        self._rate = UNLIMITED
+        self._unlogged = log.is_new
 
     @property
     def cooling(self) -> str | None:
@@ -88,6 +102,14 @@ class AccountGate:
     def _cool(self, until: int, now: int) -> None:
         self._cooling_until = until
         self._cooled_at = self._clock.steady() + until - now
+
+    def close(self) -> None:
+        self._log.close()
+
+    @property
+    def spacing(self) -> float:
+        """Microseconds from slot to slot."""
+        return self._rate.spacing
 
     @property
     def slowed(self) -> bool:
@@ -117,55 +139,62 @@ class AccountGate:
 
     def open(self) -> Ticket | None:
         """A slot that is now, where no rate and no cool-down hold anybody back."""
-        lease, now = self._lease, self._clock.micros()
-        if lease is None or lease.count or not lease.first <= now < self._leased_at + SECOND:
+        lease, now = self._lease, self._clock.steady()
+        if lease is None or lease.count or now >= self._leased_at + SECOND:
             return None
-        if self.cooldown.strikes or self._probe is not None:
+        if self._first > now or self.cooldown.strikes or self._probe is not None:
             return None
-        return Ticket(now, era=self.cooldown.era)
+        return self._ticket(now)
 
     async def another(self) -> Ticket:
         """A later slot for a message that missed its own."""
         async with self._turn:
             return await self._next_slot()
 
+    def _ticket(self, at: int, *, paced: bool = False) -> Ticket:
+        return Ticket(at + self._ahead, at, paced=paced, era=self.cooldown.era)
+
     async def _next_slot(self) -> Ticket:
         while True:
-            lease, now = self._lease, self._clock.micros()
+            lease, now = self._lease, self._clock.steady()
             if lease is not None and lease.count == 0 and now < self._leased_at + SECOND:
-                return Ticket(max(lease.first, now), era=self.cooldown.era)
+                return self._ticket(max(self._first, now))
             if lease is not None and self._used < lease.count:
-                slot = round(lease.first + self._used * lease.spacing)
+                at = round(self._first + self._used * lease.spacing)
                 self._used += 1
-                if slot < now - (CATCH_UP if lease.shared else LATE):
+                if at < now - LATE:
                     continue
-                joint = self._log.enter() if self._log else None
-                return Ticket(slot, lease.shared, joint=joint, era=self.cooldown.era)
+                return self._ticket(at, paced=True)
             await self._renew()
 
     async def _renew(self) -> None:
         now = self._clock.micros()
-        account, holder, usual = self.account, self._holder, self._usual
+        ahead = now - self._clock.steady()
+        back = max(0, self._ahead - ahead) if self._ahead else 0
+        account, usual, unlogged = self.account, self._usual, self._unlogged
         era = self.cooldown.era
         lease = await self._recorder.write(
-            lambda db: slots.lease(db, account, holder=holder, now=now, usual=usual)
+            lambda db: slots.lease(
+                db, account, now=now, usual=usual, unlogged=unlogged, set_back=back
+            )
         )
         if self.cooldown.era != era:
             return  # a cool-down began meanwhile: these slots lie before its end
-        if lease.rate != self._rate:
-            self._rate = lease.rate
-            self._log = None if lease.rate.unlimited else Log(lease.rate, self._log)
         self._lease, self._used = lease, 0
-        self._leased_at = now
+        self._rate, self._unlogged = lease.rate, False
+        # From here on the wall clock may be set: the slots are waited for by the steady one.
+        self._ahead, self._leased_at = ahead, self._clock.steady()
+        self._first = lease.first - ahead
+        if self._leased_at - self._first > LATE:
+            self._first = self._leased_at  # a slow disk: else all of them would come too late
         if lease.cooling_reason:
             self.reason = lease.cooling_reason
         if lease.cooling_until > now:
             self._cool(lease.cooling_until, now)
 
-    def room(self, ticket: Ticket) -> int | None:
-        if ticket.joint is None or self._log is None:
-            return 0
-        return self._log.room(ticket.joint)
+    def enter(self, ticket: Ticket) -> int:
+        """Write down that it leaves now; 0. Else the moment to ask again, steady."""
+        return self._log.enter(self._rate) if ticket.paced else 0
 
     async def throttled(self, ticket: Ticket, least: timedelta, reason: str) -> timedelta | None:
         """Hold back everybody on the account, in the file; None where that is so already."""
@@ -181,7 +210,7 @@ class AccountGate:
         self._cool(until, now)
 
         def write(db: Connection) -> None:
-            slots.hold_back(db, account, until=until, reason=reason)
+            slots.hold_back(db, account, now=now, until=until, reason=reason)
             events.add_cooldown(db, account, until=until, reason=reason, at=text(now))
 
         await self._recorder.write(write)
@@ -230,10 +259,14 @@ class Gate:
         self._jitter = jitter
         self._lead = lead
         self._taken = 0
+        self._late_free = 0
         # What a run before this one let through still counts; how late it was is not known. A
         # slot further ahead than the next one means that the clock was set back since.
-        after = round(rate.spacing + LATE)
-        self._not_before = min(last_slot_at, clock.micros()) + after if last_slot_at else 0
+        self._not_before = 0
+        if last_slot_at:
+            wall = clock.micros()
+            after = min(last_slot_at, wall) - wall + round(rate.spacing + LATE)
+            self._not_before = clock.steady() + after
         self._turn = asyncio.Lock()
         self._reason = f"pace {rate}"
         self._free_run = rate.unlimited and not self._batch_delay and not jitter[1]
@@ -272,57 +305,70 @@ class Gate:
             if self.account.slowed:
                 pause = 2 * max(pause, round(self._rate.spacing))
                 self._reason += f", {change}: the number's quality is low"
-            self._not_before = ticket.slot + pause if pause else 0
+            self._not_before = ticket.at + pause if pause else 0
             return ticket
 
     async def _wait_for(self, ticket: Ticket) -> None:
         lead = round(self._lead() * SECOND)
         why = f"pace {self._rate}"
-        if ticket.slot - lead > self._clock.micros() + SECOND:
+        if ticket.at - lead > self._clock.steady() + SECOND:
             why = self.account.cooling or why
-        moment = ticket.slot - lead
-        await self._until(max(moment - moment % BEAT, ticket.slot - AHEAD), why)
+        moment = ticket.at - lead
+        await self._until(max(moment - moment % BEAT, ticket.at - AHEAD), why)
 
     async def _until(self, moment: int, why: str) -> None:
-        """Sleep until `moment` (wall time), in steps: the clock may be set, the lid closed."""
-        wait = moment - self._clock.micros()
-        if wait <= 0:
+        """Sleep until `moment` (steady), in steps: the lid may be closed meanwhile."""
+        if moment <= self._clock.steady():
             return
         self.holding = why
-        end = self._clock.steady() + wait
         try:
-            while (left := min(moment - self._clock.micros(), end - self._clock.steady())) > 0:
+            while (left := moment - self._clock.steady()) > 0:
                 await self._clock.sleep(min(left, SECOND) / SECOND)
         finally:
             self.holding = None
 
-    async def leave(self, ticket: Ticket) -> int:
+    async def leave(self, ticket: Ticket, stopping: asyncio.Event | None = None) -> int:
         """Wait for the ticket's own moment, exactly; returns when the message leaves (steady).
 
         One that comes too late for its slot takes another, so that a stall is not followed by
-        a clump. Not to be cancelled: the intent is committed.
+        a clump. 0: it does not leave, as it would wait for long after its intent, in a cool-down,
+        or while the run is `stopping`. Not to be cancelled: the intent is committed.
         """
         while True:
-            late = self._clock.micros() - ticket.slot
-            if ticket.joint is not None and late > (CATCH_UP if ticket.shared else LATE):
-                Log.released(ticket.joint, self._clock.steady())
+            now = self._clock.steady()
+            if ticket.paced and now - ticket.at > LATE:
                 fresh = await self.account.another()
-                ticket.slot, ticket.era = fresh.slot, fresh.era
-                ticket.joint, ticket.shared = fresh.joint, fresh.shared
+                ticket.slot, ticket.at, ticket.era = fresh.slot, fresh.at, fresh.era
+                ticket.paced = fresh.paced
                 continue
-            free = self._free(ticket)
-            if free is None:
-                await self._clock.sleep(0.002)
-            elif (wait := max(free - self._clock.steady(), min(-late, SECOND))) > 0:
-                await self._clock.sleep(wait / SECOND)
-            else:
+            free = self._free(ticket, now)
+            if free <= now and not (free := self.account.enter(ticket)):
+                if now - ticket.at > LATE:
+                    self._late_free = now + round(self._rate.spacing)
                 self._mark(ticket)
-                return ticket.left_at
+                if not ticket.paced or ticket.left_at - now < PUNCTUAL:
+                    return ticket.left_at
+                continue  # held up in between: it would leave later than the log says
+            wait, stopped = free - now, stopping is not None and stopping.is_set()
+            if wait > (SECOND if stopped else self._longest_wait):
+                self.give_up(ticket)
+                return 0
+            await self._clock.sleep(min(wait, STEP) / SECOND)
 
-    def _free(self, ticket: Ticket) -> int | None:
-        joint = self.account.room(ticket)
-        own = self._log.room(ticket.own) if self._log and ticket.own else 0
-        return None if joint is None or own is None else max(joint, own)
+    def _free(self, ticket: Ticket, now: int) -> int:
+        """The first moment that the slot and the campaign's own rate allow."""
+        if self._log is None or ticket.own is None:
+            return ticket.at
+        room = self._log.room(ticket.own)
+        if room is None:  # the one before it is not out yet
+            return now + SECOND // 500
+        late = now - ticket.at > LATE
+        return max(ticket.at, room, self._late_free if late else 0)
+
+    @property
+    def _longest_wait(self) -> float:
+        """Microseconds. A slot or two may be waited for: on a slow disk each message is late."""
+        return max(SECOND, 2 * self._rate.spacing, 2 * self.account.spacing)
 
     def give_up(self, ticket: Ticket) -> None:
         """The message does not leave after all: its slot is lost, nobody waits for it."""
@@ -332,9 +378,8 @@ class Gate:
 
     def _mark(self, ticket: Ticket) -> None:
         ticket.left_at = self._clock.steady()
-        for release in (ticket.own, ticket.joint):
-            if release is not None:
-                Log.released(release, ticket.left_at)
+        if ticket.own is not None:
+            Log.released(ticket.own, ticket.left_at)
 
 
 def _step(rate: Rate) -> float:

@@ -62,6 +62,10 @@ class Ledger(Protocol):
         self, message: Due, content: str, slot: int, cap: Cap | None
     ) -> asyncio.Future[Intended]: ...
 
+    async def stands(self, message: Due, attempt: int) -> bool:
+        """Whether an intent may still leave: nobody opted out, paused or took over since."""
+        ...
+
     def record(self, message: Due, settled: Settled, attempt: int) -> asyncio.Future[Kept]:
         """Done when it is on disk, and there before any intent that is told later."""
         ...
@@ -157,11 +161,20 @@ class SqliteLedger:
         # The time is taken inside the transaction: a daily cap counts by its order.
         at = self._clock.now()
         intended = marks.intend(
-            db, intents, campaign=self.campaign.number, run=self.run, at=at, seen=self._seen
+            db,
+            intents,
+            campaign=self.campaign.number,
+            run=self.run,
+            at=at,
+            asked_at=self._clock.steady(),
+            seen=self._seen,
         )
         if any(each.told is Told.SKIPPED for each in intended):
             self._progress.tell(db, at=text(at))
         return intended
+
+    async def stands(self, message: Due, attempt: int) -> bool:
+        return await self._reader.ask(lambda db: marks.stands(db, message, attempt, run=self.run))
 
     def record(self, message: Due, settled: Settled, attempt: int) -> asyncio.Future[Kept]:
         outcome = Outcome(message, settled, attempt, self._clock.now())

@@ -104,6 +104,11 @@ def _is_held(file: Path) -> bool:
     return False
 
 
+def releases_of(database: Path, account: int) -> Path:
+    """The file of an account's last releases (`store/release_log.py`)."""
+    return folder_of(database) / f"account-{account}.releases"
+
+
 def note(database: Path, campaign: Campaign, slot: int) -> None:
     """The campaign's last slot, microseconds, for whoever opens the file after a copy was put
     in its place. A hint: it is not waited for, and where it is lost nothing else is."""

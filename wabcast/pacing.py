@@ -88,11 +88,10 @@ class Rate:
         """Microseconds from slot to slot."""
         return (self.period + self.slack) / self.count
 
-    @property
-    def guarded_spacing(self) -> float:
-        """The same where another process uses the same slots, each up to `CATCH_UP` late:
-        then no log of one process is enough, and the window itself must leave room for that."""
-        return (self.period + max(self.slack, CATCH_UP + SECOND // 200)) / self.count
+    def window_of(self, releases: int) -> int:
+        """In how long there may be so many releases, microseconds: a little wider than the rate
+        says, so that what lies between a gate and the wire does not show at the other end."""
+        return (self.period + self.slack // 2) * releases // self.count
 
     @property
     def bucket(self) -> int:
@@ -125,7 +124,7 @@ class Log:
 
     def __init__(self, rate: Rate, before: Log | None = None) -> None:
         """`before`: the log of the same messages at another rate; what it holds still counts."""
-        self._window = rate.period + rate.slack // 2
+        self._window = rate.window_of(rate.count)
         self._last: deque[Release] = deque(before._last if before else (), maxlen=rate.count)
         self._full = rate.count
 

@@ -41,6 +41,7 @@ from wabcast.store import (
     readiness,
     reports,
 )
+from wabcast.store.release_log import ReleaseLog
 
 if TYPE_CHECKING:
     from wabcast.providers.base import Provider
@@ -85,7 +86,6 @@ class Session:
     _retired: list[_Sender] = field(default_factory=list)
     _webhooks: list[Webhooks] = field(default_factory=list)
     _watches: list[asyncio.Task[None]] = field(default_factory=list)
-    _holder: str = ""
     _stopped: tuple[str, str | None] | None = None
 
     async def __aenter__(self) -> Session:
@@ -95,7 +95,6 @@ class Session:
                 self.say(copies.warning(calmed))
         finally:
             db.close()
-        self._holder = self.clock.new_run_id()
         self._recorder = Recorder(self.path)
         self._recorder.start()
         return self
@@ -111,6 +110,8 @@ class Session:
             await webhooks.aclose()
         if self._recorder is not None:
             await self._recorder.stop()
+        for gate in self._gates.values():
+            gate.close()
 
     @property
     def recorder(self) -> Recorder:
@@ -337,7 +338,7 @@ class Session:
         if gate is None:
             gate = self._gates[account.id] = AccountGate(
                 account.id,
-                self._holder,
+                ReleaseLog(locks.releases_of(self.path, account.id), clock),
                 recorder,
                 clock,
                 usual=Rate.parse(provider.default_rate or "max"),

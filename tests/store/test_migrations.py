@@ -25,6 +25,7 @@ SHIPPED = {
     "m017_idempotency_bounds": "f539d7a022689f72",
     "m011_tests_and_erasure": "859e6e491d41b4f1",
     "m010_recipients_state": "1b8014891ce42a14",
+    "m014_cooling_since": "74ca54f3e40b3817",
 }
 
 KEPT = Path(__file__).with_name("schema.sql")

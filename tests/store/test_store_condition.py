@@ -50,10 +50,10 @@ def test_the_throughput_is_the_rate_where_nobody_named_one(db: Connection, make:
     for level, rate in (("HIGH", "1000/s"), (None, "1000/s"), ("COEXISTENCE", "20/s")):
         for number in (account.id, named.id):
             condition.note(db, number, Told(throughput=level), at=make.at)
-        assert str(slots.lease(db, account.id, holder="r", now=NOW, usual=usual).rate) == rate
-        assert str(slots.lease(db, named.id, holder="r", now=NOW, usual=usual).rate) == "5/s"
+        assert str(slots.lease(db, account.id, now=NOW, usual=usual).rate) == rate
+        assert str(slots.lease(db, named.id, now=NOW, usual=usual).rate) == "5/s"
     condition.note(db, account.id, Told(throughput="STANDARD"), at=make.at)
-    assert slots.lease(db, account.id, holder="r", now=NOW, usual=usual).rate == usual
+    assert slots.lease(db, account.id, now=NOW, usual=usual).rate == usual
 
 
 def test_only_a_fall_to_red_pauses_and_a_person_may_go_on(db: Connection, make: Make) -> None:
@@ -67,10 +67,10 @@ def test_only_a_fall_to_red_pauses_and_a_person_may_go_on(db: Connection, make: 
     again = make.campaign("again", people=1, status="running", run_id="r")
     assert not halts.heed(db, spring.account_id, Told("RED"), at=make.at)
     assert make.look(again).status == "running"
-    assert slots.lease(db, spring.account_id, holder="r", now=NOW).slowed
+    assert slots.lease(db, spring.account_id, now=NOW).slowed
     assert condition.red_since(db, spring.account_id) == make.at
     assert not halts.heed(db, spring.account_id, Told("NA"), at=make.at)
-    assert not slots.lease(db, spring.account_id, holder="r", now=NOW).slowed
+    assert not slots.lease(db, spring.account_id, now=NOW).slowed
     assert condition.red_since(db, spring.account_id) is None
 
 

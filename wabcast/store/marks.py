@@ -63,6 +63,16 @@ HOLDS = """
 select 1 from campaigns where number = :campaign and status = 'running' and run_id = :run
 """
 
+STANDS = """
+select 1
+  from campaign_messages as m
+  join campaigns as g on g.number = m.campaign_id
+  join contacts as c on c.id = m.contact_id
+ where m.id = :id and m.status = 'queued' and m.run_id = :run and m.attempts = :attempt
+   and g.status = 'running' and g.run_id = :run
+   and c.phone = :phone and c.opted_out_at is null and c.blocked_at is null
+"""
+
 BARRED = """
 select case when opted_out_at is not null then 'opted out' else 'blocked' end
   from contacts where id = :contact and (opted_out_at is not null or blocked_at is not null)
@@ -155,12 +165,13 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class Intended:
-    """`attempt` counts from 1 where `told` is INTENDED; `until` is when a full day's cap has
-    room again, UTC text."""
+    """`attempt` counts from 1 where `told` is INTENDED; `asked_at` is when the opt-out and the
+    pause were looked at, steady; `until` is when a full day's cap has room again, UTC text."""
 
     told: Told
     attempt: int = 0
     until: str | None = None
+    asked_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +191,7 @@ def intend(
     campaign: int,
     run: str,
     at: datetime,
+    asked_at: int = 0,
     seen: Seen | None = None,
 ) -> list[Intended]:
     """Commit to sending: after this they may be on the wire. What became of each, in their order.
@@ -188,20 +200,25 @@ def intend(
     Who has another number since they were read is GONE, and still pending: to be read again.
     """
     if all(intent.cap is None or intent.cap.people is None for intent in intents):
-        return _intend(db, intents, campaign, run, at)
+        return _intend(db, intents, campaign, run, at, asked_at)
     told = []
     for intent in intents:  # each takes a place of the day that the next one has not
         cap, contact = intent.cap, intent.message.contact_id
         full = reach.full(db, cap, contact, at, seen or Seen()) if cap else None
         if full is None:
-            told += _intend(db, [intent], campaign, run, at)
+            told += _intend(db, [intent], campaign, run, at, asked_at)
         else:
             told.append(Intended(Told.CAPPED, until=full))
     return told
 
 
 def _intend(
-    db: Connection, intents: Sequence[Intent], campaign: int, run: str, at: datetime
+    db: Connection,
+    intents: Sequence[Intent],
+    campaign: int,
+    run: str,
+    at: datetime,
+    asked_at: int,
 ) -> list[Intended]:
     said = {i.message.id: (i.content, i.message.phone, i.message.attempts) for i in intents}
     wanted = {"campaign": campaign, "run": run, "at": text(at)}
@@ -222,11 +239,17 @@ def _intend(
         reach.note(db, account, reached, at)
     # Taken out: one that is named twice has one intent, and leaves once.
     return [
-        Intended(Told.INTENDED, attempts.pop(intent.message.id))
+        Intended(Told.INTENDED, attempts.pop(intent.message.id), asked_at=asked_at)
         if intent.message.id in attempts
         else _not_intended(db, intent.message, campaign, run)
         for intent in intents
     ]
+
+
+def stands(db: Connection, message: Due, attempt: int, *, run: str) -> bool:
+    """Whether what `intend` asked for still holds of an intent that has not left yet."""
+    wanted = {"id": message.id, "attempt": attempt, "run": run, "phone": message.phone}
+    return db.execute(STANDS, wanted).fetchone() is not None
 
 
 def _going(db: Connection, said: Said, wanted: dict[str, Any]) -> Said:
