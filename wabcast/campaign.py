@@ -178,6 +178,7 @@ class Campaign:
     started_at: str | None
     paused_at: str | None
     completed_at: str | None
+    test_of: str | None
 
     @property
     def recurring(self) -> bool:

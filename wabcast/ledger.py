@@ -302,7 +302,8 @@ class SqliteLedger:
             for other in campaigns.running_on(db, account):
                 campaigns.move(db, other, "pause", at=at, reason=reason)
             told = {"account": self.campaign.account, "reason": reason}
-            events.add(db, Event(words.ACCOUNT_HALTED, self.campaign.id, told), at=at)
+            whose = self.campaign.test_of or self.campaign.id
+            events.add(db, Event(words.ACCOUNT_HALTED, whose, told), at=at)
 
         await self._recorder.write(write, must=True)
 

@@ -183,7 +183,9 @@ def test_memory_stays_flat(db: Connection) -> None:
 @pytest.mark.parametrize("sql", [imports.COUNT, imports.UPDATE, imports.TAG])
 def test_an_import_looks_people_up_and_never_through(db: Connection, sql: str) -> None:
     with imports.beside(db):
-        plan = [row[3] for row in db.execute("explain query plan " + sql, {"at": AT})]
+        plan = [
+            row[3] for row in db.execute("explain query plan " + sql, {"at": AT, "update": True})
+        ]
     assert any("SEARCH c USING" in line for line in plan)
     assert not any(line.startswith("SCAN c") for line in plan)
 

@@ -1,8 +1,8 @@
 """`wabcast campaign`: the noun. Its verbs stand in the modules beside this one.
 
 `campaign_draft` makes and changes campaigns, `campaign_look` reads them, `campaign_check` says
-whether one is ready, `campaign_run` sends, `campaign_control` is what another terminal does to a
-run, `campaign_report` tells what became of it.
+whether one is ready, `campaign_test` sends one message, `campaign_run` all, `campaign_control` is
+what another terminal does to a run, `campaign_report` tells what became of it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from wabcast.cli.campaign_app import app
 from wabcast.cli import campaign_draft  # isort: skip
 from wabcast.cli import campaign_look  # isort: skip
 from wabcast.cli import campaign_check  # isort: skip
+from wabcast.cli import campaign_test  # isort: skip
 from wabcast.cli import campaign_run  # isort: skip
 from wabcast.cli import campaign_control  # isort: skip
 from wabcast.cli import campaign_report  # isort: skip
@@ -25,4 +26,5 @@ __all__ = [
     "campaign_look",
     "campaign_report",
     "campaign_run",
+    "campaign_test",
 ]

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING
 
 from wabcast.cli import output
 from wabcast.cli.campaign_app import Name, app
-from wabcast.cli.options import Yes
-from wabcast.errors import Exit, Refused, UsageError
+from wabcast.errors import Exit
 
 if TYPE_CHECKING:
     from wabcast.campaign import Campaign
     from wabcast.content import Loaded
-    from wabcast.delivery import Verdict
     from wabcast.providers.base import Health
     from wabcast.store.accounts import Account
     from wabcast.store.database import Connection
@@ -269,63 +265,3 @@ def how_long(campaign: Campaign, account: Account | None = None) -> str:
     if campaign.windows:
         text += f", only {campaign.windows}"
     return text
-
-
-@app.verb("test", json=True, examples="wabcast campaign test spring --to +491713920001 --yes")
-def send_test(
-    name: Name,
-    to: Annotated[str, typer.Option(metavar="PHONE", help="Who gets it; need not be a contact.")],
-    yes: Yes = False,
-) -> Exit:
-    """Send one message of the campaign to one number; the campaign does not count it."""
-    from wabcast import phones
-    from wabcast.cli.loop import run_loop
-    from wabcast.delivery import Accepted
-    from wabcast.store import accounts, campaigns
-
-    try:
-        number = phones.parse(to)
-    except phones.BadPhone as exc:
-        raise UsageError(f"--to {to}: {exc.reason}") from exc
-    with output.open_store() as db:
-        campaign = campaigns.get(db, name)
-        account = accounts.get(db, campaign.account)
-        output.confirm(
-            f"Send one message of {campaign.name} to {number} from account {account.name}?",
-            yes=yes,
-        )
-        body, verdict = run_loop(_send(db, campaign, account, number))
-    told: dict[str, Any] = {"phone": number, "accepted": False, "message": body}
-    match verdict:
-        case Accepted(message_id):
-            told |= {"accepted": True, "whatsapp_message_id": message_id}
-            line = f"accepted: {message_id}"
-        case _:
-            told |= {"code": verdict.code, "reason": verdict.reason}
-            line = f"not accepted: {verdict.code} {verdict.reason}"
-    if output.options().json:
-        output.emit(told)
-    else:
-        output.line(line)
-    return Exit.DONE if told["accepted"] else Exit.SOME_FAILED
-
-
-async def _send(
-    db: Connection, campaign: Campaign, account: Account, number: str
-) -> tuple[Mapping[str, Any], Verdict]:
-    from wabcast import content, wiring
-    from wabcast.clock import Clock
-    from wabcast.delivery import Unsayable
-    from wabcast.message import Message
-
-    loaded = content.load(db, campaign)
-    content.check(loaded)
-    provider = wiring.provider_for(account)
-    try:
-        loaded = await content.upload_all(loaded, provider, db, Clock())
-        body = content.say_to(db, loaded, number)
-        return body, await provider.send(Message(number, body, f"wabcast-test:{campaign.id}"))
-    except Unsayable as exc:
-        raise Refused(f"{number} cannot be told: {exc.reason}", hint="add the contact") from exc
-    finally:
-        await provider.aclose()

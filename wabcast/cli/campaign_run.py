@@ -139,7 +139,7 @@ def carry(
     refused: list[WabcastError] = []
 
     async def work(status: Callable[[], None]) -> dict[int, Ending]:
-        _obey_signals(session, status)
+        obey_signals(session, status)
         async with session:
             return await carry_all(
                 session,
@@ -157,7 +157,7 @@ def carry(
     return endings
 
 
-def _obey_signals(session: Session, status: Callable[[], None]) -> None:
+def obey_signals(session: Session, status: Callable[[], None]) -> None:
     """First signal: finish what is on the wire. Second Ctrl-C: leave at once."""
     import asyncio  # most commands of the noun need none
 

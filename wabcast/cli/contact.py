@@ -191,7 +191,9 @@ def show(phone: Phone, region: Region = None) -> None:
             (
                 (
                     "to" if message["direction"] == "out" else "from",
-                    *(message[name] for name in ("at", "campaign", "status")),
+                    message["at"],
+                    f"test of {message['campaign']}" if message["test"] else message["campaign"],
+                    message["status"],
                     message["error_message"] or message["content"],
                 )
                 for message in messages

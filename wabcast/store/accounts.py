@@ -92,7 +92,11 @@ update accounts
 
 REMOVE = "delete from accounts where id = :id"
 
-CAMPAIGNS = "select name from campaigns where account_id = :id order by number desc limit 4"
+CAMPAIGNS = """
+select name from campaigns where account_id = :id and test_of is null order by number desc limit 4
+"""
+
+FORGET_TESTS = "delete from campaigns where account_id = :id and test_of is not null"
 
 
 def add(db: Connection, account: Account, *, now: datetime) -> tuple[Account, bool]:
@@ -163,6 +167,7 @@ def remove(db: Connection, name: str) -> None:
                 f"account {name!r} has campaigns, whose records would go with it: {shown}",
                 hint="delete them first with `wabcast campaign delete NAME`, or keep it",
             )
+        db.execute(FORGET_TESTS, {"id": account.id})
         db.execute(REMOVE, {"id": account.id})
 
 

@@ -45,15 +45,27 @@ SELECT = """
 select c.*, a.name as account from campaigns c join accounts a on a.id = c.account_id
 """
 
-BY_NAME = SELECT + " where c.name = :name or c.id = :name"
-BY_PREFIX = SELECT + " where length(:name) >= 6 and c.id glob :name || '*' limit 2"
+# Test messages have campaigns of their own, which nobody names, lists or counts.
+BY_NAME = SELECT + " where (c.name = :name or c.id = :name) and c.test_of is null"
+BY_PREFIX = (
+    SELECT
+    + """
+ where length(:name) >= 6 and c.id glob :name || '*' and c.test_of is null limit 2
+"""
+)
 BY_NUMBER = SELECT + " where c.number = :number"
 BY_ID = SELECT + " where c.id = :id"
-ALL = SELECT + " where (:status is null or c.status = :status) order by c.number"
+ALL = (
+    SELECT
+    + """
+ where (:status is null or c.status = :status) and c.test_of is null order by c.number
+"""
+)
 NEWEST = (
     SELECT
     + """
  where (:status is null or c.status = :status) and (:before is null or c.number < :before)
+   and c.test_of is null
  order by c.number desc limit :limit
 """
 )
@@ -62,7 +74,7 @@ select 1 from campaigns
  where number = :number and status = 'running' and run_id is not distinct from :run
 """
 CALLED = SELECT + " where c.name = :name"
-NAMES = "select name from campaigns order by number desc limit 500"
+NAMES = "select name from campaigns where test_of is null order by number desc limit 500"
 
 MOVE = """
 update campaigns
@@ -287,7 +299,7 @@ def move(
     }
     if not db.execute(MOVE, row).rowcount:
         return False
-    if verb in _TOLD:
+    if verb in _TOLD and campaign.test_of is None:
         now = by_id(db, campaign.id)
         events.add(db, Event(_TOLD[verb], now.id, _told(verb, now, at)), at=at, actor=actor)
     return True

@@ -44,6 +44,7 @@ _EACH = """
         select 1 from contact_tags
          where contact_id = contacts.id and tag in (select value from json_each(:tags))))
    and (:opted_out is null or (opted_out_at is not null) = :opted_out)
+   and (listed = 1 or opted_out_at is not null or blocked_at is not null)
    and ({condition})
  order by id limit :page
 """
@@ -72,7 +73,8 @@ _WITHOUT_PHONES = """
 
 _REACHABLE = """
   from contacts
- where contacts.opted_out_at is null and contacts.blocked_at is null and {picked}
+ where contacts.opted_out_at is null and contacts.blocked_at is null and contacts.listed = 1
+   and {picked}
 """
 
 COUNT = "select count(*)" + _REACHABLE
@@ -84,7 +86,7 @@ EDIT = """
 update contacts
    set phone = :phone, first_name = :first_name, last_name = :last_name, name = :name,
        email = :email, company = :company, language = :language, timezone = :timezone,
-       attributes = :attributes, updated_at = :at
+       attributes = :attributes, listed = 1, updated_at = :at
  where id = :id
 """
 
@@ -97,7 +99,7 @@ UNTAG = """
 delete from contact_tags where contact_id = :id and tag in (select value from json_each(:tags))
 """
 
-TOUCH = "update contacts set updated_at = :at where id = :id"
+TOUCH = "update contacts set listed = 1, updated_at = :at where id = :id"
 
 OPT_OUT = """
 update contacts set opted_out_at = :at, opt_out_reason = :reason, updated_at = :at
@@ -127,17 +129,21 @@ update contacts set blocked_at = null, updated_at = :at
 
 HISTORY = """
 select 'out' as direction, coalesce(m.queued_at, m.failed_at, m.due_at) as at,
-       c.name as campaign, m.status, m.content, null as kind, m.error_code, m.error_message,
+       coalesce(t.name, c.name) as campaign, c.test_of is not null as test,
+       m.status, m.content, null as kind, m.error_code, m.error_message,
        m.queued_at, m.sent_at, m.delivered_at, m.read_at, m.replied_at, m.failed_at,
        m.whatsapp_message_id
   from campaign_messages as m join campaigns as c on c.number = m.campaign_id
+  left join campaigns as t on t.id = c.test_of
  where m.contact_id = :id
 union all
-select 'in', i.received_at, c.name, 'received', i.content, i.kind, null, null,
+select 'in', i.received_at, coalesce(t.name, c.name), c.test_of is not null,
+       'received', i.content, i.kind, null, null,
        null, null, null, null, null, null, i.whatsapp_message_id
   from inbound_messages as i
   left join campaign_messages as m on m.id = i.campaign_message_id
   left join campaigns as c on c.number = m.campaign_id
+  left join campaigns as t on t.id = c.test_of
  where i.contact_id = :id
  order by 2
 """
@@ -378,7 +384,8 @@ def _turned(db: Connection, sql: str, phones: Iterable[str], at: str) -> Changed
 
 def history(db: Connection, phone: str) -> list[dict[str, Any]]:
     """Every message to and from the contact, oldest first. Raises NotFound."""
-    return [dict(row) for row in db.execute(HISTORY, {"id": get(db, phone).id})]
+    rows = db.execute(HISTORY, {"id": get(db, phone).id})
+    return [{**dict(row), "test": bool(row["test"])} for row in rows]
 
 
 def _whole(first: str | None, last: str | None) -> str | None:

@@ -22,7 +22,8 @@ OLDER = "has sent more than this file knows: an older copy was put in its place"
 
 RESTLESS = """
 select number from campaigns
- where status in ('running', 'scheduled') or (status = 'paused' and resume_at is not null)
+ where (status in ('running', 'scheduled') or (status = 'paused' and resume_at is not null))
+   and test_of is null
  order by number
 """
 

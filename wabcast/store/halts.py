@@ -100,7 +100,7 @@ def halt_account(
     if halted:
         name = db.execute(ACCOUNT, {"id": account}).fetchone()[0]
         told = {"account": name, "reason": reason}
-        events.add(db, Event(words.ACCOUNT_HALTED, halted[0].id, told), at=at)
+        events.add(db, Event(words.ACCOUNT_HALTED, halted[0].test_of or halted[0].id, told), at=at)
 
 
 def heed(db: Connection, account: int, told: Told, *, at: str) -> bool:

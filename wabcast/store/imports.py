@@ -70,7 +70,8 @@ values (?, ?, ?, nullif(?, ''), nullif(?, ''), nullif(?, ''), nullif(?, ''), nul
 
 # New values replace, empty ones do not erase, attributes are merged and tags are added.
 _CHANGED = """
-       (coalesce(i.first_name, c.first_name) is not c.first_name
+       (c.listed = 0
+        or coalesce(i.first_name, c.first_name) is not c.first_name
         or coalesce(i.last_name, c.last_name) is not c.last_name
         or coalesce(i.name, c.name) is not c.name
         or coalesce(i.email, c.email) is not c.email
@@ -89,10 +90,11 @@ _CHANGED = """
 COUNT = (
     """
 select coalesce(sum(s.number is not null), 0),
-       coalesce(sum(s.number is null and c.id is null), 0),
-       coalesce(sum(s.number is null and c.id is not null and """
+       coalesce(sum(s.number is null and coalesce(c.listed, 0) = 0), 0),
+       coalesce(sum(s.number is null and c.listed = 1 and """
     + _CHANGED
-    + """), 0)
+    + """), 0),
+       coalesce(sum(c.listed = 0), 0)
   from temp.incoming as i
   left join contacts as c on c.phone = i.phone
   left join beside.seen as s on s.number = i.number
@@ -113,15 +115,15 @@ update contacts as c
        opt_out_reason = iif(c.opted_out_at is null, i.opt_out_reason, c.opt_out_reason),
        opted_out_at = coalesce(c.opted_out_at, i.opted_out_at),
        blocked_at = coalesce(c.blocked_at, i.blocked_at),
-       updated_at = :at
+       listed = 1, updated_at = :at
   from temp.incoming as i
- where c.phone = i.phone and """
+ where c.phone = i.phone and (:update or c.listed = 0) and """
     + _CHANGED
 )
 
 KNOWN = """
 update temp.incoming as i set known = 1
- where exists (select 1 from contacts as c where c.phone = i.phone)
+ where exists (select 1 from contacts as c where c.phone = i.phone and c.listed = 1)
 """
 
 INSERT = """
@@ -289,13 +291,14 @@ def _take(
     db.execute("commit")
     update = on_conflict is OnConflict.UPDATE
     with _looking(db) if dry_run else immediate(db):
-        duplicates, inserted, changed = db.execute(COUNT).fetchone()
+        duplicates, inserted, changed, unlisted = db.execute(COUNT).fetchone()
         updated = changed if update else 0
         if not dry_run:
-            if update and (updated or duplicates):
-                db.execute(UPDATE, {"at": at})
             if not update:
                 db.execute(KNOWN)
+            # Who is known by a test message only is new to whoever imports them.
+            if unlisted or (update and (updated or duplicates)):
+                db.execute(UPDATE, {"at": at, "update": update})
             if inserted:
                 db.execute(INSERT, {"at": at})
             if inserted or updated or duplicates:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 COLUMNS = """
 select m.id, m.status, m.attempts, m.whatsapp_message_id as message_id, m.queued_at, m.sent_at,
        m.delivered_at, m.read_at, m.replied_at, m.failed_at, m.error_code, m.error_message,
-       m.pricing, m.contact_id, m.campaign_id, c.id as campaign
+       m.pricing, m.contact_id, m.campaign_id, c.id as campaign, c.test_of
 """
 
 BY_MESSAGE_ID = (
@@ -452,6 +452,8 @@ class _Batch:
 
     def _tell(self, before: Standing, now: Standing) -> None:
         row = self._rows[now.id]
+        if row["test_of"] is not None:
+            return
         found = self._db.execute(PHONE, {"id": now.id}).fetchone()
         data = {
             "campaignId": row["campaign"],

@@ -26,10 +26,11 @@ AHEAD = timedelta(days=1)
 DUE = (
     campaigns.SELECT
     + """
- where c.status = 'running'
-    or (c.status = 'scheduled' and c.scheduled_at <= :now)
-    or (c.status = 'paused' and c.resume_at <= :now)
-    or (c.status = 'paused' and c.resume_at is not null and c.paused_at > :ahead)
+ where (c.status = 'running'
+        or (c.status = 'scheduled' and c.scheduled_at <= :now)
+        or (c.status = 'paused' and c.resume_at <= :now)
+        or (c.status = 'paused' and c.resume_at is not null and c.paused_at > :ahead))
+   and c.test_of is null
  order by case c.priority when 'high' then 0 when 'normal' then 1 else 2 end,
           coalesce(c.resume_at, c.scheduled_at, c.started_at), c.number
 """

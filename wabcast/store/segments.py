@@ -35,7 +35,7 @@ LONGEST_PATTERN = 200
 
 ATTRIBUTES = "select distinct item.key from contacts, json_each(contacts.attributes) as item"
 
-ANYBODY = "select 1 from contacts limit 1"
+ANYBODY = "select 1 from contacts where listed = 1 limit 1"
 
 # `{condition}` is replaced by what `_written` made: the one place where SQL is put together.
 CHECK = "explain select 1 from contacts where ({condition})"

@@ -27,7 +27,9 @@ select type || ' ' || name as name, sql from sqlite_schema
  where sql is not null and name not like 'sqlite\\_%' escape '\\'
    and name not like '\\_sqlite\\_%' escape '\\'
 """
-IN_DOUBT = "select name, in_doubt from campaigns where in_doubt > 0 order by name"
+IN_DOUBT = """
+select name, in_doubt from campaigns where in_doubt > 0 and test_of is null order by name
+"""
 SIZE = "select page_count * page_size from pragma_page_count, pragma_page_size"
 VACUUM = "vacuum"
 EMPTY_LOG = "pragma wal_checkpoint(truncate)"

@@ -8,19 +8,24 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from wabcast.store.database import Connection
 
-CAMPAIGNS = "select status, count(*) from campaigns group by status order by status"
+CAMPAIGNS = """
+select status, count(*) from campaigns where test_of is null group by status order by status
+"""
 
 # Sums may fall when a campaign is deleted, so these are gauges.
 MESSAGES = """
 select a.name, sum(c.pending), sum(c.queued), sum(c.in_doubt), sum(c.skipped),
        sum(c.messages_sent), sum(c.messages_delivered), sum(c.messages_read),
        sum(c.messages_replied), sum(c.messages_failed)
-  from campaigns c join accounts a on a.id = c.account_id group by a.id order by a.name
+  from campaigns c join accounts a on a.id = c.account_id
+ where c.test_of is null group by a.id order by a.name
 """
 
 STATES = ("pending", "queued", "in_doubt", "skipped", "sent", "delivered", "read", "replied")
 
-CONTACTS = "select count(*), count(opted_out_at), count(blocked_at) from contacts"
+CONTACTS = """
+select count(*), count(opted_out_at), count(blocked_at) from contacts where listed = 1
+"""
 
 WAITING = "select count(*) from webhook_inbox where applied_at is null"
 
