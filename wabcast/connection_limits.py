@@ -125,6 +125,19 @@ class Connection:
     def refuse(self, status: int) -> None:
         """Say why, where that can be said, and close."""
         del status
+        self.cut()
+
+    def is_strange(self) -> None:
+        """What is worked on is of somebody not yet known, and gives way to others."""
+        if self.state is State.WORKING:
+            self.state = State.STRANGER
+
+    def is_known(self) -> None:
+        if self.state is State.STRANGER:
+            self.state = State.WORKING
+
+    def cut(self) -> None:
+        """Close at once, whatever has not been read yet."""
         self.transport.abort()
 
 
@@ -214,9 +227,9 @@ class ConnectionLimiter:
             if one.transport.is_closing():
                 one.closing_since = now if one.closing_since is None else one.closing_since
                 if now - one.closing_since > limits.closing_seconds:
-                    one.transport.abort()
+                    one.cut()
             elif one.unread_since is not None and now - one.unread_since > limits.unread_seconds:
-                one.transport.abort()
+                one.cut()
             elif one.state in WAITING and now - one.since > self._allowed(one):
                 one.refuse(408)
 
@@ -280,6 +293,7 @@ class BoundedProtocol(Connection, HttpToolsProtocol):
         self._most_headers = limiter.limits.header_count
         self._most_header_bytes = limiter.limits.header_bytes
         self._body_bytes = 0
+        self._running: RequestResponseCycle | None = None
         self.app_state = {**self.app_state, CONNECTION: weakref.ref(self)}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -288,7 +302,12 @@ class BoundedProtocol(Connection, HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.limiter.closed(self)
+        self._forsake()
         super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        HttpToolsProtocol._start_asgi_task(self, cycle, app)
 
     def handle_websocket_upgrade(self) -> None:
         self.limiter.closed(self)  # the protocol that follows is another
@@ -410,14 +429,25 @@ class BoundedProtocol(Connection, HttpToolsProtocol):
                 f"content-length: {len(body)}\r\n{again}connection: close\r\n\r\n"
             )
             self.transport.write(head.encode() + body)
-        cycle: RequestResponseCycle | None = self.cycle
-        if cycle is not None and not cycle.response_complete:
-            cycle.disconnected = True
-            cycle.message_event.set()
+        self._forsake()
         if self.unread_since is None:
             self.transport.close()
         else:
             self.transport.abort()
+
+    def cut(self) -> None:
+        self._forsake()
+        self.transport.abort()
+
+    def _forsake(self) -> None:
+        """Tell the application that nobody hears its answer; to write it now would be a fault.
+
+        uvicorn tells the last of pipelined requests alone.
+        """
+        for cycle in (self._running, self.cycle):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
 
     def _can_say(self, status: int) -> bool:
         """Whether an answer written now is the answer to what is asked."""

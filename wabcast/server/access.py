@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 
 from wabcast.clock import SECOND, Clock
+from wabcast.connection_limits import connection_of
 from wabcast.server.problems import failure
 from wabcast.store import database, tokens
 from wabcast.store.events import acting
@@ -119,6 +120,9 @@ class Guarded:
             await self._app(scope, receive, send)
             return
         token = bearer(Headers(scope=scope))
+        connection = connection_of(scope)
+        if connection is not None:
+            connection.is_strange()
         try:
             caller = await run_in_threadpool(self._access.caller, token, address_of(scope))
         except Denied as exc:
@@ -127,6 +131,8 @@ class Guarded:
         except database.DatabaseError:
             await failure(503, "the database does not answer")(scope, receive, send)
             return
+        if connection is not None:
+            connection.is_known()
         scope.setdefault("state", {})["caller"] = caller
         before = acting.set(caller.actor)
         try:

@@ -29,7 +29,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.routing import Mount
 
 from wabcast.clock import SECOND
-from wabcast.connection_limits import State, connection_of
+from wabcast.connection_limits import connection_of
 from wabcast.events import without_people
 from wabcast.server.access import Denied, address_of
 from wabcast.server.app import Part
@@ -124,8 +124,8 @@ class Live:
             if sid and scope["type"] == "websocket":
                 self._lines[sid] = line
             stays = sid in self._known and line.limiter.keep(line)
-            if not stays and line.state is State.WORKING:
-                line.state = State.STRANGER  # a poll, which gives way to others
+            if not stays:
+                line.is_strange()  # a poll; a WebSocket begins so
         try:
             await self._io_app(scope, receive, send)
         finally:

@@ -6,11 +6,14 @@ says so; its page asks no network.
 
 from __future__ import annotations
 
+import asyncio
 import json
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
+from starlette.concurrency import run_in_threadpool
 from starlette.routing import Mount, Route
 
 from wabcast import __version__
@@ -31,6 +34,8 @@ from wabcast.server.idempotency import LARGEST, Once, Told
 from wabcast.server.models import Failure
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from wabcast.server.app import House
 
 ROOT = "/api/v1"
@@ -56,7 +61,15 @@ _FAILURES = {
 
 def part(house: House) -> Part:
     """`/api/v1`, and `/metrics`."""
-    return Part([Mount(ROOT, app=rest(house)), gauges.route(house)])
+    app = rest(house)
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        making = asyncio.create_task(app.state.document.get())
+        yield
+        await asyncio.wait([making])
+
+    return Part([Mount(ROOT, app=app), gauges.route(house)], lifespan)
 
 
 def rest(house: House) -> FastAPI:
@@ -91,15 +104,39 @@ def rest(house: House) -> FastAPI:
     app.add_middleware(Once, house=house)
     app.add_middleware(Guarded, access=house.access, unguarded=("/openapi.json", "/docs"))
 
-    def document(_request: Request) -> Response:
-        return Response(json.dumps(openapi(app)), media_type="application/json")
+    document = app.state.document = _Document(app)
 
-    def page(_request: Request) -> Response:
-        return HTMLResponse(docs_page.html(openapi(app)), headers=docs_page.HEADERS)
+    async def machines(_request: Request) -> Response:
+        return Response((await document.get())[0], media_type="application/json")
 
-    app.router.routes.append(Route("/openapi.json", document, methods=["GET"]))
-    app.router.routes.append(Route("/docs", page, methods=["GET"]))
+    async def people(_request: Request) -> Response:
+        return HTMLResponse((await document.get())[1], headers=docs_page.HEADERS)
+
+    app.router.routes.append(Route("/openapi.json", machines, methods=["GET"]))
+    app.router.routes.append(Route("/docs", people, methods=["GET"]))
     return app
+
+
+_made: list[tuple[bytes, bytes]] = []
+
+
+class _Document:
+    """The OpenAPI document and its page. They need no token, and half a second of the processor:
+    made when the server starts, once a process and by one thread."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+        self._making = asyncio.Lock()
+
+    async def get(self) -> tuple[bytes, bytes]:
+        async with self._making:
+            if not _made:
+                await run_in_threadpool(self._make)
+            return _made[0]
+
+    def _make(self) -> None:
+        told = openapi(self._app)
+        _made.append((json.dumps(told).encode(), docs_page.html(told).encode()))
 
 
 def openapi(app: FastAPI) -> dict[str, Any]:

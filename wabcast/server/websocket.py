@@ -10,6 +10,7 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
 
 from wabcast.connection_limits import CONNECTION, Connection, ConnectionLimiter, State
@@ -54,6 +55,15 @@ class BoundedWebSocket(Connection, WSProtocol):
     def handle_ping(self, event: Ping) -> None:
         if self.unread_since is None:  # else its pongs would pile up here
             super().handle_ping(event)
+
+    async def send(self, message: Any) -> None:
+        if self.transport.is_closing():
+            raise ClientDisconnected
+        await super().send(message)
+
+    def send_500_response(self) -> None:
+        if not self.transport.is_closing():
+            super().send_500_response()
 
     def pause_writing(self) -> None:
         super().pause_writing()
