@@ -13,8 +13,8 @@ from typing import IO, Any
 import pytest
 
 from wabcast import limited_process
-from wabcast.errors import Refused, WabcastError
-from wabcast.limited_process import Limits, answers
+from wabcast.errors import Busy, Refused, WabcastError
+from wabcast.limited_process import Limits, Workers, answers
 
 JOBS = """
 import os, sys, time
@@ -47,6 +47,18 @@ def sleep(argument, file):
 def refuse(argument, file):
     yield "begun"
     raise Refused("not so", hint="but so")
+
+def reply(argument, file):
+    from wabcast.limited_process import questions
+    for question in questions(file):
+        if question == "spin":
+            time.sleep(1000)
+        elif question == "abort":
+            os.abort()
+        elif question == "bug":
+            1 // 0
+        else:
+            yield os.getpid(), question
 
 def bug(argument, file):
     yield 1 // 0
@@ -128,3 +140,44 @@ def test_all_jobs_can_be_ended_from_elsewhere(file: IO[bytes]) -> None:
     limited_process.end_all()
     thread.join(60)
     assert len(ended) == 1
+
+
+def workers(*, count: int = 1, patience: float = 60) -> Workers:
+    return Workers("jobs:reply", count=count, what="it", limits=SMALL, patience=patience)
+
+
+def test_a_worker_stays_and_answers_one_question_after_another() -> None:
+    asked = workers()
+    try:
+        said = [asked.ask({"nr": nr}) for nr in range(20)]
+    finally:
+        limited_process.end_all()
+    assert [question for _, question in said] == [{"nr": nr} for nr in range(20)]
+    assert len({pid for pid, _ in said}) == 1
+
+
+@pytest.mark.parametrize(
+    ("question", "raised", "told"),
+    [
+        ("spin", Refused, "it takes more than 2 s or 100 MB"),
+        ("abort", Refused, "it takes more than 2 s or 100 MB"),
+        ("bug", RuntimeError, "ZeroDivisionError"),
+    ],
+)
+def test_a_worker_that_ends_costs_one_question_and_another_takes_its_place(
+    question: str, raised: type[Exception], told: str
+) -> None:
+    patient, hasty = workers(), workers(patience=2)
+    asked = hasty if raised is Refused else patient
+    try:
+        with pytest.raises(raised, match=told):
+            asked.ask(question)
+        asked._patience = 60
+        assert asked.ask("again")[1] == "again"
+    finally:
+        limited_process.end_all()
+
+
+def test_who_finds_all_workers_busy_is_told_so() -> None:
+    with pytest.raises(Busy, match="has to wait"):
+        workers(count=0, patience=0.1).ask("x")

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
-from threading import Lock
+from queue import Empty, LifoQueue
+from threading import Lock, Timer
 from typing import IO, Any, NoReturn
 
 from wabcast.aside import items, write_all
@@ -24,6 +25,8 @@ from wabcast.errors import Busy, Refused, WabcastError
 
 _MAIN = "import sys; from wabcast.limited_process import main; main(int(sys.argv[1]))"
 _NO_MEMORY = 70
+_LENGTH = 8
+_QUESTIONS = 500  # that a child answers before another takes its place
 _MEMORY_SIGNALS = {signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGKILL}
 _INHERITED = ("PYTHON", "LC_", "LD_LIBRARY_", "DYLD_")
 _KEPT = {"PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "SYSTEMROOT"}
@@ -62,11 +65,21 @@ def answers(
     What the job raises is raised here, as by `aside.ahead`. Raises Refused where a limit ends it:
     "`what` takes more than 512 MB of memory", with the `hint`.
     """
+    child = _start(job, argument, file, limits)
+    try:
+        assert child.stdout is not None  # noqa: S101  # a pipe, as was asked for
+        yield items(child.stdout, lambda: _end_of(child, what, limits, hint))
+    finally:
+        _stop(child)
+
+
+def _start(
+    job: str, argument: Any, file: IO[bytes] | int, limits: Limits
+) -> subprocess.Popen[bytes]:
     told, tell = os.pipe()
-    command = [sys.executable, "-P", "-c", _MAIN, str(told)]
     try:
         child = subprocess.Popen(  # noqa: S603  # this program
-            command,
+            [sys.executable, "-P", "-c", _MAIN, str(told)],
             stdin=file,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -80,19 +93,87 @@ def answers(
         os.close(told)
     with _lock:
         _living.add(child)
-    try:
-        with suppress(BrokenPipeError), open(tell, "wb") as pipe:
-            asked = (job, argument, limits.memory, limits.seconds, limits.nice)
-            pipe.write(marshal.dumps(asked))
-        assert child.stdout is not None  # noqa: S101  # a pipe, as was asked for
-        yield items(child.stdout, lambda: _end_of(child, what, limits, hint))
-    finally:
-        with _lock:
-            _living.discard(child)
+    with suppress(BrokenPipeError), open(tell, "wb") as pipe:
+        pipe.write(marshal.dumps((job, argument, limits.memory, limits.seconds, limits.nice)))
+    return child
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    with _lock:
+        _living.discard(child)
+    child.kill()
+    for pipe in (child.stdin, child.stdout):
+        if pipe is not None:
+            with suppress(BrokenPipeError):  # what was not sent yet is not missed
+                pipe.close()
+    child.wait()
+
+
+class Workers:
+    """Children that stay, and answer one question after another: a start costs half a second.
+
+    `job` is called as by `answers`; it takes its questions from `questions(file)` and yields one
+    answer for each. A child that takes longer than `patience` seconds for one is killed.
+    """
+
+    def __init__(self, job: str, *, count: int, what: str, limits: Limits, patience: float) -> None:
+        self._job, self._what, self._limits, self._patience = job, what, limits, patience
+        self._free: LifoQueue[_Worker | None] = LifoQueue()
+        for _ in range(count):
+            self._free.put(None)
+
+    def ask(self, question: Any) -> Any:
+        """The answer. Raises Refused where it took too much, Busy where all are at work."""
+        try:
+            worker = self._free.get(timeout=self._patience)
+        except Empty:
+            raise Busy(f"{self._what} has to wait for others", hint="try again") from None
+        try:
+            if worker is None or worker.asked >= _QUESTIONS:
+                if worker is not None:
+                    _stop(worker.child)
+                worker = _Worker(_start(self._job, None, subprocess.PIPE, self._limits))
+            try:
+                return self._answer(worker, question)
+            except BaseException:
+                _stop(worker.child)
+                worker = None
+                raise
+        finally:
+            self._free.put(worker)
+
+    def _answer(self, worker: _Worker, question: Any) -> Any:
+        child = worker.child
+        assert child.stdin is not None  # noqa: S101  # a pipe, as was asked for
         assert child.stdout is not None  # noqa: S101  # as above
-        child.stdout.close()
-        child.kill()
-        child.wait()
+        late = Timer(self._patience, child.kill)
+        late.start()
+        try:
+            with suppress(BrokenPipeError):
+                data = marshal.dumps(question)
+                child.stdin.write(len(data).to_bytes(_LENGTH, "big") + data)
+                child.stdin.flush()
+            worker.asked += 1
+            return next(items(child.stdout, self._gave_up))
+        finally:
+            late.cancel()
+
+    def _gave_up(self) -> Refused:
+        return Refused(
+            f"{self._what} takes more than {self._patience:g} s or {self._limits.memory:,} MB"
+        )
+
+
+@dataclass(slots=True)
+class _Worker:
+    child: subprocess.Popen[bytes]
+    asked: int = 0
+
+
+def questions(file: IO[bytes]) -> Iterator[Any]:
+    """What a worker is asked, until nobody asks any more."""
+    while len(head := file.read(_LENGTH)) == _LENGTH:
+        yield marshal.loads(file.read(int.from_bytes(head, "big")))  # noqa: S302  # ours
 
 
 def _end_of(child: subprocess.Popen[bytes], what: str, limits: Limits, hint: str) -> WabcastError:

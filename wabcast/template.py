@@ -7,9 +7,10 @@ no I/O, no clock; Jinja2 is loaded by the first `compile` (it is a twentieth of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from wabcast import message
@@ -123,12 +124,24 @@ def compile(  # noqa: A001  # template.compile(body) is what it is called where 
     skeleton = _dig(body, "", places, sources)
     if not sources:
         return Template(frozenset(), skeleton, (), None, None, constants, missing)
+    language, root, asked = _linked(tuple(places), tuple(sources), trusted)
+    names = asked - constants.keys()
+    return Template(names, skeleton, tuple(places), language, root, constants, missing)
+
+
+@lru_cache(maxsize=16)
+def _linked(
+    places: tuple[str, ...],
+    sources: tuple[str, ...],
+    trusted: bool,  # noqa: FBT001  # a part of the key
+) -> tuple[Language, Callable[[Any], Iterator[str]], frozenset[str]]:
+    """Compiling takes up to a fifth of a second, and one request or start does it several times:
+    the same again is not worked out again, above all not within a transaction."""
     from wabcast import holes
 
     language, trees = _parse(places, sources, trusted=trusted)
     root = holes.link(language, trees, _SEPARATOR, ", ".join(places))
-    names = holes.undeclared(trees) - constants.keys()
-    return Template(names, skeleton, tuple(places), language, root, constants, missing)
+    return language, root, holes.undeclared(trees)
 
 
 def names(body: Mapping[str, Any]) -> frozenset[str]:
@@ -141,6 +154,13 @@ def names(body: Mapping[str, Any]) -> frozenset[str]:
     from wabcast import holes
 
     return holes.undeclared(_parse(places, sources, trusted=True)[1])
+
+
+def has_holes(body: Mapping[str, Any]) -> bool:
+    """Whether anything of `body` has to be compiled. Raises `BadContent` for one too deep."""
+    sources: list[str] = []
+    _dig(body, "", [], sources)
+    return bool(sources)
 
 
 def problems(body: Mapping[str, Any]) -> list[str]:
@@ -172,7 +192,9 @@ def _is_open(text: str) -> bool:
     return "{{" in text or "{%" in text or "{#" in text
 
 
-def _parse(places: list[str], sources: list[str], *, trusted: bool) -> tuple[Language, list[Any]]:
+def _parse(
+    places: Sequence[str], sources: Sequence[str], *, trusted: bool
+) -> tuple[Language, list[Any]]:
     from wabcast import holes
 
     most = holes.LONGEST_SOURCE[trusted]

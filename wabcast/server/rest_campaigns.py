@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC
-from itertools import islice
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 
-from wabcast import content, control, drafts, message, template, whatsapp_template, wiring
+from wabcast import (
+    content,
+    control,
+    drafts,
+    message,
+    template,
+    template_process,
+    whatsapp_template,
+    wiring,
+)
 from wabcast.audience import Audience
 from wabcast.campaign import CampaignStatus
 from wabcast.contacts import Contact
-from wabcast.delivery import MessageStatus, Unsayable
+from wabcast.delivery import MessageStatus
 from wabcast.drafts import Draft
 from wabcast.errors import BadContent
 from wabcast.server.desk import Desk, cursor, may, position
@@ -126,14 +134,13 @@ def preview(
 ) -> Answer[list[Preview]]:
     desk.need("contacts:read")
     campaign = desk.campaign(id)
-    say = content.renderer(content.load(desk.db, campaign))
-    owed = ledger.due(desk.db, campaign.number, now="9999", after=("", 0), limit=limit)
-    told = []
-    for due in islice(owed, limit):
-        try:
-            told.append(Preview(phone=due.phone, text=message.summary(say(due))))
-        except Unsayable as exc:
-            told.append(Preview(phone=due.phone, error=exc.reason))
+    loaded = content.load(desk.db, campaign)
+    owed = ledger.due(desk.db, campaign.number, now="9999", after=("", 0), limit=limit)[:limit]
+    said = template_process.preview(loaded, [dict(due.person) for due in owed])
+    told = [
+        Preview(phone=due.phone, error=wrong) if wrong else Preview(phone=due.phone, text=text)
+        for due, (text, wrong) in zip(owed, said, strict=True)
+    ]
     return Answer(data=told)
 
 
@@ -172,6 +179,12 @@ def _draft(desk: Desk, asked: CampaignChange, campaign: Any = None) -> Draft:
 
 
 def _said(desk: Desk, asked: Content, account: str | None) -> Mapping[str, Any]:
+    body = _body(desk, asked, account)
+    template_process.vet(body)
+    return body
+
+
+def _body(desk: Desk, asked: Content, account: str | None) -> Mapping[str, Any]:
     if asked.text is not None:
         return message.text(asked.text)
     if asked.message is not None:

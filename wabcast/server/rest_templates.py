@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
-from wabcast import clock, content, message
+from wabcast import clock, message, template_process
 from wabcast.server.desk import Desk, may
 from wabcast.server.models import AccountTold, Answer, Removed, TemplateAsked, TemplateTold
 from wabcast.store import accounts, templates
@@ -30,7 +30,7 @@ def listed(desk: Reads, account: OfAccount = None) -> Answer[list[TemplateTold]]
 @router.post("/templates", tags=["templates"], status_code=201, summary="Keep a message")
 def add(asked: TemplateAsked, desk: Writes) -> Answer[TemplateTold]:
     body = message.text(asked.text) if asked.text is not None else dict(asked.message or {})
-    content.refuse_from_afar(body)
+    template_process.vet(body)
     saved, new = templates.add(desk.db, asked.name, body, description=asked.description, at=desk.at)
     told = "Template saved" if new else "Template is there already"
     return Answer(message=told, data=_whole(saved))
