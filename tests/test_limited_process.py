@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -50,9 +51,10 @@ def refuse(argument, file):
 
 def reply(argument, file):
     from wabcast.limited_process import questions
-    for question in questions(file):
+    for question in questions(file, argument):
         if question == "spin":
-            time.sleep(1000)
+            while True:
+                pass
         elif question == "abort":
             os.abort()
         elif question == "bug":
@@ -142,8 +144,8 @@ def test_all_jobs_can_be_ended_from_elsewhere(file: IO[bytes]) -> None:
     assert len(ended) == 1
 
 
-def workers(*, count: int = 1, patience: float = 60) -> Workers:
-    return Workers("jobs:reply", count=count, what="it", limits=SMALL, patience=patience)
+def workers(count: int = 1) -> Workers:
+    return Workers("jobs:reply", count=count, what="it", limits=SMALL)
 
 
 def test_a_worker_stays_and_answers_one_question_after_another() -> None:
@@ -159,25 +161,35 @@ def test_a_worker_stays_and_answers_one_question_after_another() -> None:
 @pytest.mark.parametrize(
     ("question", "raised", "told"),
     [
-        ("spin", Refused, "it takes more than 2 s or 100 MB"),
-        ("abort", Refused, "it takes more than 2 s or 100 MB"),
+        ("spin", Refused, "it takes more than 1 s of work or 100 MB of memory"),
+        ("abort", Refused, "it takes more than 1 s of work or 100 MB of memory"),
         ("bug", RuntimeError, "ZeroDivisionError"),
     ],
 )
 def test_a_worker_that_ends_costs_one_question_and_another_takes_its_place(
     question: str, raised: type[Exception], told: str
 ) -> None:
-    patient, hasty = workers(), workers(patience=2)
-    asked = hasty if raised is Refused else patient
+    asked = workers()
     try:
         with pytest.raises(raised, match=told):
             asked.ask(question)
-        asked._patience = 60
         assert asked.ask("again")[1] == "again"
     finally:
         limited_process.end_all()
 
 
-def test_who_finds_all_workers_busy_is_told_so() -> None:
+def test_a_worker_that_somebody_ended_while_it_was_idle_is_not_asked() -> None:
+    asked = workers()
+    try:
+        pid = asked.ask(1)[0]
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        assert asked.ask(2)[1] == 2
+    finally:
+        limited_process.end_all()
+
+
+def test_who_finds_all_workers_busy_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limited_process, "_PATIENCE", 0.1)
     with pytest.raises(Busy, match="has to wait"):
-        workers(count=0, patience=0.1).ask("x")
+        workers(0).ask("x")

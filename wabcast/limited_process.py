@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
+from math import ceil
 from queue import Empty, LifoQueue
 from threading import Lock, Timer
 from typing import IO, Any, NoReturn
@@ -26,6 +27,7 @@ from wabcast.errors import Busy, Refused, WabcastError
 _MAIN = "import sys; from wabcast.limited_process import main; main(int(sys.argv[1]))"
 _NO_MEMORY = 70
 _LENGTH = 8
+_PATIENCE = 30.0  # seconds, where CPU time tells nothing
 _QUESTIONS = 500  # that a child answers before another takes its place
 _MEMORY_SIGNALS = {signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGKILL}
 _INHERITED = ("PYTHON", "LC_", "LD_LIBRARY_", "DYLD_")
@@ -112,12 +114,12 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
 class Workers:
     """Children that stay, and answer one question after another: a start costs half a second.
 
-    `job` is called as by `answers`; it takes its questions from `questions(file)` and yields one
-    answer for each. A child that takes longer than `patience` seconds for one is killed.
+    `job` is called as by `answers`, with the seconds of `limits` for its argument; it takes its
+    questions from `questions` and yields one answer for each. The seconds are for each of them.
     """
 
-    def __init__(self, job: str, *, count: int, what: str, limits: Limits, patience: float) -> None:
-        self._job, self._what, self._limits, self._patience = job, what, limits, patience
+    def __init__(self, job: str, *, count: int, what: str, limits: Limits) -> None:
+        self._job, self._what, self._limits = job, what, limits
         self._free: LifoQueue[_Worker | None] = LifoQueue()
         for _ in range(count):
             self._free.put(None)
@@ -125,14 +127,15 @@ class Workers:
     def ask(self, question: Any) -> Any:
         """The answer. Raises Refused where it took too much, Busy where all are at work."""
         try:
-            worker = self._free.get(timeout=self._patience)
+            worker = self._free.get(timeout=_PATIENCE)
         except Empty:
             raise Busy(f"{self._what} has to wait for others", hint="try again") from None
         try:
-            if worker is None or worker.asked >= _QUESTIONS:
-                if worker is not None:
-                    _stop(worker.child)
-                worker = _Worker(_start(self._job, None, subprocess.PIPE, self._limits))
+            if worker is not None and worker.is_over():
+                _stop(worker.child)
+                worker = None
+            if worker is None:
+                worker = _Worker(self._start())
             try:
                 return self._answer(worker, question)
             except BaseException:
@@ -142,11 +145,14 @@ class Workers:
         finally:
             self._free.put(worker)
 
+    def _start(self) -> subprocess.Popen[bytes]:
+        return _start(self._job, self._limits.seconds, subprocess.PIPE, self._limits)
+
     def _answer(self, worker: _Worker, question: Any) -> Any:
         child = worker.child
         assert child.stdin is not None  # noqa: S101  # a pipe, as was asked for
         assert child.stdout is not None  # noqa: S101  # as above
-        late = Timer(self._patience, child.kill)
+        late = Timer(_PATIENCE, child.kill)  # one that waits takes no CPU
         late.start()
         try:
             with suppress(BrokenPipeError):
@@ -160,7 +166,8 @@ class Workers:
 
     def _gave_up(self) -> Refused:
         return Refused(
-            f"{self._what} takes more than {self._patience:g} s or {self._limits.memory:,} MB"
+            f"{self._what} takes more than {self._limits.seconds} s of work"
+            f" or {self._limits.memory:,} MB of memory"
         )
 
 
@@ -169,10 +176,17 @@ class _Worker:
     child: subprocess.Popen[bytes]
     asked: int = 0
 
+    def is_over(self) -> bool:
+        """It has answered enough, or something ended it while nobody asked."""
+        return self.asked >= _QUESTIONS or self.child.poll() is not None
 
-def questions(file: IO[bytes]) -> Iterator[Any]:
-    """What a worker is asked, until nobody asks any more."""
+
+def questions(file: IO[bytes], seconds: int) -> Iterator[Any]:
+    """What a worker is asked, until nobody asks any more; each has so many seconds of CPU."""
+    import resource
+
     while len(head := file.read(_LENGTH)) == _LENGTH:
+        _lower(resource.RLIMIT_CPU, _used() + seconds)
         yield marshal.loads(file.read(int.from_bytes(head, "big")))  # noqa: S302  # ours
 
 
@@ -217,7 +231,7 @@ def _limit(memory: int, seconds: int, nice: int) -> None:
 
     os.nice(nice)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _lower(resource.RLIMIT_CPU, seconds)
+    _lower(resource.RLIMIT_CPU, _used() + seconds)
     if sys.platform == "linux":
         # When memory is short, this process goes first.
         with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
@@ -225,6 +239,14 @@ def _limit(memory: int, seconds: int, nice: int) -> None:
         with open("/proc/self/statm", encoding="ascii") as file:
             pages = int(file.read().split()[0])
         _lower(resource.RLIMIT_AS, pages * resource.getpagesize() + (memory << 20))
+
+
+def _used() -> int:
+    """Seconds of CPU that this process has taken, rounded up."""
+    import resource
+
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return ceil(usage.ru_utime + usage.ru_stime)
 
 
 def _lower(kind: int, most: int) -> None:

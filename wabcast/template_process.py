@@ -18,16 +18,14 @@ from wabcast.errors import BadContent, WabcastError
 from wabcast.limited_process import Limits, Workers, questions
 from wabcast.saying import Loaded, speaker
 
-LIMITS = Limits(memory=256, seconds=600, nice=5)
-PATIENCE = 5.0
-"""Seconds that one question may take."""
+LIMITS = Limits(memory=256, seconds=3, nice=5)
+"""Of one body that is looked at, or one preview."""
 
 _workers = Workers(
     "wabcast.template_process:answer_all",
     count=2,
     what="the template",
     limits=LIMITS,
-    patience=PATIENCE,
 )
 
 
@@ -59,9 +57,9 @@ def _ask(verb: str, question: bytes) -> Any:
     return told
 
 
-def answer_all(_argument: None, file: IO[bytes]) -> Iterator[Any]:
+def answer_all(seconds: int, file: IO[bytes]) -> Iterator[Any]:
     """What such a process does."""
-    for verb, question in questions(file):
+    for verb, question in questions(file, seconds):
         try:
             yield "", (_preview if verb == "preview" else _vet)(question)
         except WabcastError as exc:
