@@ -70,7 +70,47 @@ def test_all_is_done_in_pieces_each_committed(
     for count, ahead in seen:
         done += count
         assert ahead == ROWS - done, "another process sees each piece when it is done"
-    assert clock.pauses == [pieces.GAP] * 4
+    assert clock.pauses == [pieces.GAP], "nobody else writes, and it took no time"
+    other.close()
+
+
+@pytest.mark.parametrize("piece", [0.01, 0.03, 0.04, 0.2])
+def test_where_nobody_else_writes_the_lock_is_held_for_a_tenth_of_a_second_at_a_stretch(
+    db: Connection, piece: float
+) -> None:
+    clock = SlowClock()
+    stretches: list[float] = [0.0]
+
+    def change(most: int) -> int:
+        clock.spent += round(piece * SECOND)
+        if len(clock.pauses) >= len(stretches):
+            stretches.append(0.0)
+        stretches[-1] += piece
+        return most if sum(stretches) < 4 else 0
+
+    in_pieces(db, change, clock=clock)
+    assert stretches[0] == piece, "behind the first it looks whether others write"
+    assert max(stretches) <= max(piece, 0.11)
+    assert max(stretches) >= min(piece, 0.07)
+
+
+def test_where_others_write_each_piece_is_followed_by_a_rest(
+    db: Connection, change: Callable[[int], int], db_path: Path
+) -> None:
+    other = database.connect(db_path)
+    clock = SlowClock()
+
+    sizes: list[int] = []
+
+    def tick(count: int) -> None:
+        sizes.append(count)
+        if len(sizes) > 1:
+            with immediate(other):
+                other.execute("update events set actor = ? where id = 1", (count,))
+
+    in_pieces(db, change, clock=clock, tick=tick)
+    assert len(sizes) == 5
+    assert len(clock.pauses) == 3  # not behind the second, which nobody had written before
     other.close()
 
 
