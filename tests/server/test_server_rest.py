@@ -265,6 +265,29 @@ async def test_scheduled_by_time_and_by_rule_and_back(
     assert wrong.status_code == 400
 
 
+async def test_retry_and_settle_of_named_people_and_codes(door: Door, make: Make) -> None:
+    campaign = make.campaign(status="completed")
+    phones = [f"+491510000000{number}" for number in range(3)]
+    for phone, state in zip(phones, ("failed", "failed", "in_doubt"), strict=True):
+        make.campaign_message(state, campaign=campaign, contact=make.contact(phone))
+    address = f"/campaigns/{campaign.id}"
+
+    async def changed(verb: str, **asked: object) -> int:
+        answer = await door.post(f"{address}/{verb}", asked)
+        assert answer.status_code == 200, answer.text
+        return int(answer.json()["data"]["changed"])
+
+    assert await changed("retry") == 0  # it was no passing fault
+    assert await changed("retry", codes=["131026"]) == 0
+    assert await changed("retry", phones=["+49 151 00000000"]) == 1
+    assert await changed("retry", codes=["test"]) == 1
+    assert await changed("settle", **{"as": "sent", "phones": phones[:2]}) == 0
+    assert await changed("settle", **{"as": "sent", "phones": phones, "codes": ["test"]}) == 1
+    for unknown, code in (("+4915199999999", 404), ("many", 400)):
+        answer = await door.post(f"{address}/retry", {"phones": [unknown]})
+        assert answer.status_code == code, answer.text
+
+
 async def test_cancel_retry_and_settle(door: Door, make: Make) -> None:
     campaign = make.campaign(status="completed")
     make.campaign_message("failed", campaign=campaign)

@@ -104,6 +104,16 @@ def test_an_outcome_and_a_failure_in_either_order(stage: Stage, named: bool) -> 
     assert answered["whatsapp_message_id"] == WAMID
 
 
+def test_what_failed_after_it_was_taken_has_been_sent(stage: Stage) -> None:
+    """Also where no answer came: it has an id of WhatsApp's, so it was taken."""
+    failure: News = (Status.FAILED, True)
+    orders: list[list[News]] = [[failure], [Lost("cut"), failure], [failure, Lost("cut")]]
+    for happened in orders:
+        row = stage.outcome_of([[news] for news in happened])
+        assert (row["messages_sent"], row["messages_failed"], row["in_doubt"]) == (1, 1, 0)
+        assert row["sent_at"] == row["queued_at"]
+
+
 @pytest.mark.parametrize("told", [Status.SENT, Status.DELIVERED, Status.READ])
 def test_an_outcome_leaves_the_time_that_a_receipt_has_set(stage: Stage, told: Status) -> None:
     first = stage.outcome_of([[(told, True)]])
