@@ -445,3 +445,21 @@ def test_killed_in_the_middle_it_is_gone_on_with(
     )
     for campaign in campaigns.listed(db)[:3]:
         assert audits.audit(db, campaign) == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "index"),
+    [
+        (erasure.MESSAGES, "campaign_messages_contact"),
+        (erasure.INBOUND, "inbound_messages_contact"),
+        (erasure.PARKED_OF, "account_id=? AND whatsapp_message_id=?"),
+        (marks.FORGET_PARKED, "account_id=? AND whatsapp_message_id=?"),
+    ],
+)
+def test_while_the_file_is_locked_nothing_is_looked_through(
+    db: Connection, statement: str, index: str
+) -> None:
+    given = {"id": 1, "most": 1, "rows": "[]", "message_id": "", "hashed": ""}
+    plan = " ".join(row[3] for row in db.execute("explain query plan " + statement, given))
+    assert index in plan
+    assert "SCAN p" not in plan

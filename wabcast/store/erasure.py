@@ -38,10 +38,15 @@ update campaign_messages
 """
 
 # They find the row by what it has now.
+PARKED_OF = """
+select p.id, r.value ->> 2 as message_id
+  from json_each(:rows) as r cross join accounts as a
+ cross join parked_receipts as p
+    on p.account_id = a.id and p.whatsapp_message_id = r.value ->> 1
+"""
+
 HASH_PARKED = """
-update or replace parked_receipts as p set whatsapp_message_id = r.value ->> 2
-  from json_each(:rows) as r
- where p.whatsapp_message_id = r.value ->> 1
+update or replace parked_receipts set whatsapp_message_id = :message_id where id = :id
 """
 
 # Providers like to repeat the number in their errors, and our own words quote what was to be said.
@@ -114,6 +119,9 @@ update idempotency_keys
 
 BSUID = "select bsuid from contacts where id = :id"
 
+# The second keeps writers waiting, so it has to find next to nothing left to do.
+EMPTY_LOG = ("pragma wal_checkpoint(passive)", "pragma wal_checkpoint(truncate)")
+
 BARRED = "select phone, opt_out_reason, opted_out_at, blocked_at from contacts where id = :id"
 
 REMOVE = "delete from contacts where id = :id"
@@ -151,7 +159,8 @@ def remove(db: Connection, phone: str, *, at: str, clock: Clock) -> int:
     db.execute("pragma secure_delete = on")
     try:
         skipped = _Erasure(db, person, at, clock).carry()
-        db.execute("pragma wal_checkpoint(truncate)").fetchone()
+        for statement in EMPTY_LOG:
+            db.execute(statement).fetchone()
     finally:
         db.execute("pragma secure_delete = fast")
     return skipped
@@ -199,8 +208,9 @@ class _Erasure:
         if rows:
             given = {"rows": json.dumps(rows), "names": self._data.names}
             self._skipped += int(self._db.execute(SKIP_PENDING, given).rowcount)
-            for statement in (HASH_PARKED, BLANK_MESSAGES):
-                self._db.execute(statement, given)
+            for row in self._db.execute(PARKED_OF, given).fetchall():
+                self._db.execute(HASH_PARKED, dict(row))
+            self._db.execute(BLANK_MESSAGES, given)
         return len(rows)
 
     def _inbound(self, most: int) -> int:

@@ -103,7 +103,7 @@ select 1 from campaign_messages where whatsapp_message_id = :message_id and id <
 
 FORGET_PARKED = """
 update or replace parked_receipts set whatsapp_message_id = :hashed
- where whatsapp_message_id = :message_id
+ where whatsapp_message_id = :message_id and account_id in (select id from accounts)
 """
 
 NOT_SENT = """
