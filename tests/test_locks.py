@@ -34,14 +34,14 @@ def test_who_comes_by_a_symbolic_link_meets_the_owner(make: Make, db_path: Path)
 
 def test_how_far_a_campaign_has_come_is_noted_beside_its_lock(make: Make, db_path: Path) -> None:
     campaign = make.campaign()
-    assert locks.noted(db_path, campaign) == 0
+    assert locks.noted(db_path, campaign.id) == 0
     for slot in (1_800_000_000_000_000, 7, 0):
         locks.note(db_path, campaign, slot)
-        assert locks.noted(db_path, campaign) == slot
+        assert locks.noted(db_path, campaign.id) == slot
     (note,) = locks.folder_of(db_path).glob("*.slot")
     assert note.stat().st_mode & 0o777 == 0o600
     note.write_bytes(b"torn")
-    assert locks.noted(db_path, campaign) == 0
+    assert locks.noted(db_path, campaign.id) == 0
 
 
 LOOKERS = """

@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wabcast import locks
+from wabcast import clone_guard, locks
 from wabcast.campaign import BY_A_PERSON, Campaign, CampaignStatus, refused
 from wabcast.clock import SECOND, Clock, parse, text
 from wabcast.delivery import MessageStatus
 from wabcast.errors import Busy, Refused, UsageError
-from wabcast.store import campaigns, copies, decisions, schedules
+from wabcast.store import campaigns, decisions, schedules
 from wabcast.store.database import immediate
 from wabcast.store.decisions import Chosen, Decided
 from wabcast.store.pieces import Tick, unheard
@@ -238,7 +238,8 @@ def schedule(
 ) -> Campaign:
     """Have `wabcast run` start it at `at`, or copies of it whenever `rule` says from then on.
 
-    Refused unless a draft or scheduled. `timezone` is for a campaign that has none yet.
+    Refused unless a draft or scheduled, and in a copy of the file. `timezone` is for a campaign
+    that has none yet.
     """
     if rule is None:
         not_past(at, clock)
@@ -248,7 +249,7 @@ def schedule(
             raise UsageError("--repeat: never happens again", hint="give a rule without an end")
         at = first
     told = text(clock.micros())
-    copies.meet(db, at=told)  # or the next `run` would take this one for another's
+    clone_guard.refuse(db)
     return schedules.schedule(
         db,
         campaign,
@@ -261,10 +262,11 @@ def schedule(
 
 
 def wait_again(db: Connection, campaign: Campaign, *, clock: Clock) -> Campaign:
-    """Have a recurring campaign that was paused wait for its next occurrence."""
+    """Have a recurring campaign that was paused wait for its next occurrence. Refused in a copy."""
     from wabcast.schedule import Recurrence
 
     now = clock.now()
+    clone_guard.refuse(db)
 
     def following(pattern: Campaign) -> str:
         fired = parse(pattern.last_fired_at) if pattern.last_fired_at else None

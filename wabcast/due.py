@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from wabcast import control, drafts, locks, schedule
+from wabcast import clone_guard, control, drafts, locks, schedule
 from wabcast.audience import Audience
 from wabcast.campaign import Campaign, CampaignStatus
 from wabcast.clock import Clock, parse, text
 from wabcast.errors import Busy, StoreError, WabcastError
 from wabcast.schedule import Due, Missed, Recurrence
-from wabcast.store import campaigns, copies, recipients, schedules, waiting
+from wabcast.store import campaigns, recipients, schedules, waiting
 from wabcast.store.database import immediate
 from wabcast.times import known_zone, wall_time
 
@@ -36,9 +36,8 @@ AT_LEISURE = timedelta(seconds=2)
 class Look:
     """What one look found: `ready` in the order of their turn, `held` by a living process.
 
-    `asked` wait for a person from now on: late, or in a copy of the file; `refused` are those
-    that could not be prepared, with why; `waiting` are those that need a person, told of once an
-    hour.
+    `asked` wait for a person from now on, because they are late; `refused` are those that could
+    not be prepared, with why; `waiting` are those that need a person, told of once an hour.
     """
 
     ready: list[Campaign] = field(default_factory=list)
@@ -75,12 +74,10 @@ def _back_from_pause(campaign: Campaign, now: datetime) -> bool:
 def look(db: Connection, database: Path, *, clock: Clock, home: ZoneInfo) -> Look:
     """Find what is due, and do what needs no sending: copies of recurring campaigns are made,
     late ones are left to a person or skipped, and what an interrupted cancel left is gone on with.
-    `home` is the machine's zone."""
+    `home` is the machine's zone. Refused in a copy."""
     found = Look()
     now = clock.now()
-    if calmed := copies.meet(db, at=text(now)):
-        found.notes.append(copies.warning(calmed))
-        found.asked += calmed
+    clone_guard.refuse(db)
     for pattern in schedules.strayed(db, now):
         _plan_anew(db, pattern, now)
     again = False

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 ENDING = ".locks"
 
+NOTE = ".slot"
+
 PATIENCE = 0.3
 """Seconds that a holder is waited for: it may be letting go just now."""
 
@@ -113,20 +115,19 @@ def note(database: Path, campaign: Campaign, slot: int) -> None:
     """The campaign's last slot, microseconds, for whoever opens the file after a copy was put
     in its place. A hint: it is not waited for, and where it is lost nothing else is."""
     with suppress(OSError):
-        file = os.open(_noted(database, campaign), os.O_WRONLY | os.O_CREAT, 0o600)
+        file = os.open(
+            folder_of(database) / f"{campaign.id}{NOTE}", os.O_WRONLY | os.O_CREAT, 0o600
+        )
         try:
             os.pwrite(file, b"%020d" % slot, 0)
         finally:
             os.close(file)
 
 
-def noted(database: Path, campaign: Campaign) -> int:
-    """What was noted last; 0 where nothing was."""
+def noted(database: Path, campaign_id: str) -> int:
+    """What was noted last of the campaign; 0 where nothing was. Makes no file."""
+    file = database.resolve()
     try:
-        return int(_noted(database, campaign).read_bytes() or 0)
+        return int((file.with_name(file.name + ENDING) / f"{campaign_id}{NOTE}").read_bytes() or 0)
     except (OSError, ValueError):
         return 0
-
-
-def _noted(database: Path, campaign: Campaign) -> Path:
-    return folder_of(database) / f"{campaign.id}.slot"

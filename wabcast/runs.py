@@ -14,7 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wabcast import content, due, health, locks, wiring
+from wabcast import clone_guard, content, due, health, locks, wiring
 from wabcast.campaign import LIFECYCLE, TWICE, Campaign, CampaignStatus, refusal, refused
 from wabcast.clock import Clock, text
 from wabcast.engine import Run
@@ -29,7 +29,6 @@ from wabcast.store import (
     accounts,
     campaigns,
     condition,
-    copies,
     database,
     decisions,
     figures,
@@ -91,8 +90,7 @@ class Session:
     async def __aenter__(self) -> Session:
         db = database.connect(self.path)
         try:
-            if calmed := copies.meet(db, at=text(self.clock.micros())):
-                self.say(copies.warning(calmed))
+            clone_guard.refuse(db)
         finally:
             db.close()
         self._recorder = Recorder(self.path)
@@ -148,8 +146,7 @@ class Session:
         with locks.held(self.path, campaign):
             db = database.connect(self.path)
             try:
-                if verb != "resume":
-                    self._refuse_older(db, campaigns.by_id(db, campaign.id))
+                clone_guard.refuse(db)  # the file may have been put back since the session began
                 run_id = self.clock.new_run_id()
                 taken, provider, say = await self._take(
                     db, campaign, verb, run_id, as_shown=as_shown
@@ -186,19 +183,6 @@ class Session:
         raise Refused(
             f"{campaign.name} was changed again each time it had been checked",
             hint="nothing was sent; the same command again, when nobody is changing it",
-        )
-
-    def _refuse_older(self, db: Connection, campaign: Campaign) -> None:
-        """Once, a file that knows less of the campaign than was sent; then a person decides."""
-        if locks.noted(self.path, campaign) <= campaign.last_slot_at:
-            return
-        with database.immediate(db):
-            copies.calm(db, copies.OLDER, at=text(self.clock.micros()))
-        locks.note(self.path, campaign, campaign.last_slot_at)
-        raise Refused(
-            f"{campaign.name} {copies.OLDER}: people would get it twice",
-            hint="`wabcast db restore` puts a copy back and keeps what is known to have left; "
-            f"to go on all the same: wabcast campaign resume '{campaign.name}'",
         )
 
     async def _ready(

@@ -134,6 +134,9 @@ def test_a_damaged_database_is_moved_aside(
     ran = quick_cli("db", "restore", copied, "--yes")
     assert ran.code == 0, ran.stderr
     assert "would be sent twice" in ran.stderr
+    assert "wabcast db adopt --yes" in ran.stderr
+    for _ in range(2):
+        assert quick_cli("campaign", "resume", "running", "--yes").code == 5
     assert db_path.with_name("wabcast.db.before-restore").read_bytes().startswith(b"nothing")
     assert quick_cli("campaign", "show", "running", "--json").json["status"] == "paused"
 
@@ -143,3 +146,57 @@ def test_where_there_is_no_database_yet(quick_cli: Cli, copied: Path, tmp_path: 
     assert quick_cli("db", "restore", copied, "--db", fresh).code == 0
     assert stat.S_IMODE(fresh.stat().st_mode) == 0o600
     assert len(quick_cli("campaign", "list", "--json", "--db", fresh).json) == 5
+
+
+def test_what_the_old_file_knows_of_pace_people_and_numbers_is_kept(
+    quick_cli: Cli, copied: Path, db: Connection, make: Make
+) -> None:
+    db.execute("update accounts set next_slot_at = 777, cooling_until = 5, first_used_at = '2026'")
+    db.execute("update campaigns set last_slot_at = 999 where name = 'running'")
+    db.execute("insert into account_reach values (1, 1, '2026-11-05T10:00:00.000Z')")
+    late = make.contact()
+    ran = quick_cli("db", "restore", copied, "--yes", "--json")
+    assert ran.json["adopted"] is True
+    assert "adopt" not in ran.stderr
+    account = db.execute("select next_slot_at, cooling_until, first_used_at from accounts")
+    assert tuple(account.fetchone()) == (777, 5, "2026")
+    slot = db.execute("select last_slot_at from campaigns where name = 'running'").fetchone()[0]
+    assert slot == 999
+    assert [row[0] for row in db.execute("select contact_id from account_reach")] == [1]
+    assert make.contact("+491713920001") > late
+
+
+def test_who_was_erased_since_is_not_owed_again(
+    quick_cli: Cli, copied: Path, db: Connection
+) -> None:
+    db.execute(
+        "update campaign_messages set status = 'sent', sent_at = due_at, contact_id = null"
+        " where campaign_id = 1 and status = 'pending'"
+    )
+    assert quick_cli("db", "restore", copied, "--yes", "--json").json["known_since"] >= 1
+    owed = "select count(*) from campaign_messages where campaign_id = 1 and status = 'pending'"
+    assert db.execute(owed).fetchone()[0] == 0
+
+
+def test_over_another_database_what_left_is_not_known(
+    quick_cli: Cli, copied: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.db"
+    assert quick_cli("contact", "add", "+491713920001", "--db", other).code == 0
+    ran = quick_cli("db", "restore", copied, "--yes", "--json", "--db", other)
+    assert ran.json["adopted"] is False
+    assert quick_cli("run", "--db", other).code == 5
+    ran = quick_cli("db", "adopt", "--yes", "--json", "--db", other)
+    assert (ran.code, ran.json["adopted"]) == (0, True)
+    ran = quick_cli("db", "adopt", "--yes", "--json", "--db", other)
+    assert (ran.code, ran.json["adopted"]) == (0, False)
+    assert quick_cli("run", "--db", other).code == 0
+
+
+def test_over_a_copy_it_stays_one(quick_cli: Cli, copied: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again.db"
+    assert quick_cli("db", "backup", again, "--db", copied).code == 0
+    ran = quick_cli("db", "restore", copied, "--yes", "--json", "--db", again)
+    assert ran.json["adopted"] is False
+    ran = quick_cli("doctor", "--db", again)
+    assert "wabcast db adopt --yes" in ran.stdout

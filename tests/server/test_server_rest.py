@@ -27,7 +27,7 @@ from wabcast.errors import NotFound
 from wabcast.server import moves
 from wabcast.server.desk import cursor, position
 from wabcast.server.problems import Problem
-from wabcast.store import campaigns, contacts, events, segments, tokens
+from wabcast.store import campaigns, contacts, events, segments, tokens, whereabouts
 from wabcast.store.database import immediate
 
 
@@ -151,6 +151,19 @@ async def test_an_account_that_cannot_be_reached(
 
 
 # -- campaigns
+
+
+async def test_in_a_copy_of_the_file_nothing_is_set_in_motion(
+    door: Door, make: Make, db: Connection
+) -> None:
+    drafted, paused = make.campaign("a"), make.campaign("b", status="paused")
+    whereabouts.forget(db)  # as a backup that was put here
+    for campaign, verb in ((drafted, "start"), (paused, "resume"), (drafted, "schedule")):
+        body = {"at": "2026-11-06T10:00:00Z", "timezone": "UTC"} if verb == "schedule" else None
+        for _ in range(2):
+            answer = await door.post(f"/campaigns/{campaign.id}/{verb}", body)
+            assert (answer.status_code // 100, "was copied" in answer.text) == (4, True)
+        assert make.look(campaign) == campaign
 
 
 async def test_a_campaign_is_made_looked_at_changed_and_forgotten(door: Door, make: Make) -> None:

@@ -76,14 +76,13 @@ def _go(
     trace: bool,
 ) -> Exit:
     stops.hear_again(interrupts=True)
-    from wabcast.clock import Clock, text
-    from wabcast.store import campaigns, copies
+    from wabcast import clone_guard
+    from wabcast.store import campaigns
     from wabcast.times import duration
 
     wait = duration(patience, option="--patience")
     with output.open_store() as db:
-        if calmed := copies.meet(db, at=text(Clock().micros())):
-            output.warn(copies.warning(calmed))
+        clone_guard.refuse(db)
         chosen = [campaigns.get(db, name) for name in dict.fromkeys(names)]
     chosen = list({campaign.number: campaign for campaign in chosen}.values())
     if parallel < 1:

@@ -38,7 +38,7 @@ def send_test(
     """
     stops.hear_again(interrupts=True)
     from wabcast import clock as clocks
-    from wabcast import phones
+    from wabcast import clone_guard, phones
     from wabcast.store import campaigns, test_messages
 
     try:
@@ -47,6 +47,7 @@ def send_test(
         raise UsageError(f"--to {to}: {exc.reason}") from exc
     clock = clocks.Clock()
     with output.open_store() as db:
+        clone_guard.refuse(db)
         campaign = campaigns.get(db, name)
         _end_dead(db, clock)
         for doubt in test_messages.doubts(db, number):

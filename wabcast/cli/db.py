@@ -12,6 +12,7 @@ from wabcast.cli import Verbs, db_audit, db_prune, output
 from wabcast.errors import Exit, Refused, UsageError
 
 if TYPE_CHECKING:
+    from wabcast.clone_guard import Adopted
     from wabcast.store.restore import Restored
 
 app = Verbs(
@@ -22,6 +23,11 @@ app = Verbs(
 )
 
 LONGEST_SQL = 1_000_000
+
+IN_DOUBT = (
+    "were on the wire and are in doubt: receipts settle them, or you: "
+    "wabcast campaign settle NAME --as sent|failed|pending"
+)
 
 
 @app.verb("path", json=True)
@@ -94,10 +100,14 @@ def restore(
     file: Annotated[str, typer.Argument(help="A copy made by `db backup`.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Put a copy in the place of the database: nothing leaves until you resume a campaign."""
+    """Put a copy in the place of the database: nothing leaves until you resume a campaign.
+
+    What the old file knows to have left is kept. Where that is not known, nothing starts before
+    `wabcast db adopt`.
+    """
     from contextlib import ExitStack
 
-    from wabcast import locks
+    from wabcast import clone_guard, locks
     from wabcast.clock import Clock, text
     from wabcast.store import restore as work
 
@@ -116,36 +126,81 @@ def restore(
             for campaign in work.unfinished(path):
                 stack.enter_context(locks.held(path, campaign))
             current = path if path.exists() else None
-            done = work.calm(part, current, f"restored from {source.name}", at=at)
-            before = work.put(part, path)
+            done = work.calm(
+                part,
+                current,
+                f"restored from {source.name}",
+                at=at,
+                in_doubt=clone_guard.is_doubtful(path),
+            )
+            before = work.put(part, path, known=done.known)
     finally:
         for left in ("", "-wal", "-shm"):
             part.with_name(part.name + left).unlink(missing_ok=True)
     _tell_restored(path, before, done)
     if output.options().json:
         told = {"paused": done.paused, "in_doubt": done.queued, "known_since": done.since}
+        told["adopted"] = done.known
         kept = None if before is None else str(before.absolute())
         output.emit({"path": str(path.absolute()), "before": kept, **told})
 
 
 def _tell_restored(path: Path, before: Path | None, done: Restored) -> None:
+    from wabcast import clone_guard
+
     kept = "" if before is None else f"; the old one is {before}"
     output.note(f"{path} is restored{kept}")
     if done.paused:
         names = ", ".join(done.paused[:5]) + (" ..." if len(done.paused) > 5 else "")
         output.warn(f"paused, nothing leaves until you resume them: {names}")
     if done.queued:
-        output.warn(
-            f"{done.queued:,} were on the wire and are in doubt: receipts settle them, or you: "
-            "wabcast campaign settle NAME --as sent|failed|pending"
-        )
+        output.warn(f"{done.queued:,} {IN_DOUBT}")
     if done.since:
         output.note(f"{done.since:,} had left after the copy was made, and are not sent again")
-    if done.paused and not done.compared:
+    if not done.known:
         output.warn(
-            "what was sent after the copy was made is owed again, and would be sent twice: "
-            "look before you resume"
+            "what left after the copy was made is not known, and would be sent twice: nothing "
+            f"starts before a person has looked; {clone_guard.ADOPT}"
         )
+
+
+@app.verb("adopt", json=True, examples="wabcast db adopt --yes")
+def adopt(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Say that this file is the one that sends, and that no other copy of it sends any more.
+
+    A file that was copied, moved to another disk or put back starts nothing before that.
+    """
+    from wabcast import clone_guard
+    from wabcast.clock import Clock, text
+
+    path = output.options().db
+    with output.open_store() as db:
+        why = clone_guard.doubt(db)
+        if why is not None:
+            output.warn(f"{path} {why}")
+            output.confirm("Does no other copy of it send any more?", yes=yes)
+        done = clone_guard.adopt(db, at=text(Clock().micros()))
+    if done is None:
+        output.note(f"{path} is the one that sends already")
+    else:
+        _tell_adopted(path, done)
+    if output.options().json:
+        paused = [] if done is None else [campaign.name for campaign in done.paused]
+        told = {"adopted": done is not None, "paused": paused}
+        in_doubt = 0 if done is None else done.in_doubt
+        output.emit({"path": str(path.absolute()), **told, "in_doubt": in_doubt})
+
+
+def _tell_adopted(path: Path, done: Adopted) -> None:
+    output.note(f"{path} is the one that sends from now on")
+    if done.paused:
+        names = ", ".join(campaign.name for campaign in done.paused[:5])
+        more = " ..." if len(done.paused) > 5 else ""
+        output.warn(f"paused, nothing leaves until you resume them: {names}{more}")
+    if done.in_doubt:
+        output.warn(f"{done.in_doubt:,} {IN_DOUBT}")
 
 
 app.verb("audit", json=True)(db_audit.audit)

@@ -96,7 +96,7 @@ def examine(path: Path) -> Iterator[Finding]:
         yield from sound
         if any(finding.level is Level.FAIL for finding in sound):
             return
-        for look in (_secrets, _numbers, _running, _overdue, _waiting, _in_doubt):
+        for look in (_copy, _secrets, _numbers, _running, _overdue, _waiting, _in_doubt):
             yield from _guarded(look.__name__.strip("_"), partial(look, db))
 
 
@@ -217,6 +217,13 @@ def _pages(db: Connection) -> Iterator[Finding]:
         )
     else:
         yield Finding("pages", Level.OK, f"sound at a quick look, schema {version}")
+
+
+def _copy(db: Connection) -> Iterator[Finding]:
+    from wabcast import clone_guard
+
+    if why := clone_guard.doubt(db):
+        yield Finding("copy", Level.WARN, f"nothing starts: this file {why}", clone_guard.ADOPT)
 
 
 def _secrets(db: Connection) -> Iterator[Finding]:

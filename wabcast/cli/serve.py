@@ -86,7 +86,7 @@ def serve(
     exposed = uds is None and not is_loopback(host)
     if exposed and unsigned:
         raise UsageError(f"--unsigned is for loopback, not for {host}", hint="leave it out")
-    _guard(host, exposed=exposed, webhooks=webhooks, doors=rest or live or dashboard)
+    _guard(host, exposed=exposed, webhooks=webhooks, doors=rest or live or dashboard, runs=runner)
     path = output.options().db
     built = build(
         path,
@@ -175,13 +175,16 @@ def _need_extra() -> None:
         )
 
 
-def _guard(host: str, *, exposed: bool, webhooks: bool, doors: bool) -> None:
-    """Refuse to listen where strangers are, when nobody could be told from them."""
-    from wabcast import receiver, wiring
+def _guard(host: str, *, exposed: bool, webhooks: bool, doors: bool, runs: bool) -> None:
+    """Refuse to run in a copy of the file, and to listen where strangers are, when nobody could be
+    told from them."""
+    from wabcast import clone_guard, receiver, wiring
     from wabcast.clock import Clock
     from wabcast.store import accounts, tokens
 
     with output.open_store() as db:
+        if runs:
+            clone_guard.refuse(db)
         known = list(accounts.every(db))
         somebody = tokens.any_stands(db, Clock().now())
     if doors and not somebody:

@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wabcast import control, drafts, health
+from wabcast import clone_guard, control, drafts, health
 from wabcast.campaign import LIFECYCLE, Campaign, CampaignStatus, refusal
 from wabcast.clock import Clock, text
 from wabcast.errors import Busy, Refused, WabcastError
@@ -36,6 +36,7 @@ def start(db: Connection, campaign: Campaign, clock: Clock) -> Campaign:
         raise refused("start", campaign.status)
     if campaign.recurring:
         raise Refused("A recurring campaign is sent as a copy each time, and never itself")
+    clone_guard.refuse(db)
     _check_connected(db, campaign)
     try:
         return control.schedule(db, campaign, at=clock.now(), clock=clock)
@@ -66,6 +67,7 @@ def resume(db: Connection, campaign: Campaign, clock: Clock) -> Campaign:
         raise refused("resume", campaign.status)
     if campaign.recurring:
         return control.wait_again(db, campaign, clock=clock)
+    clone_guard.refuse(db)
     _check_connected(db, campaign)
     try:
         return schedules.resume(db, campaign, at=text(clock.now()))

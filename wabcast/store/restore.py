@@ -43,7 +43,8 @@ update campaign_messages as open
   from later.campaign_messages m
   join later.campaigns c on c.number = m.campaign_id
   join main.campaigns mine on mine.id = c.id
- where m.id = open.id and mine.number = open.campaign_id and m.contact_id is open.contact_id
+ where mine.number = open.campaign_id
+   and (m.contact_id = open.contact_id or m.contact_id is null and m.id = open.id)
    and open.status in ('pending', 'queued', 'in_doubt')
    and m.status not in ('pending', 'skipped')
    and (m.status <> open.status or open.status = 'queued')
@@ -59,8 +60,56 @@ update contacts
    and (theirs.opted_out_at is not null or theirs.blocked_at is not null)
 """
 
-
 SUPPRESSED_SINCE = "insert or ignore into suppressions select * from later.suppressions"
+
+# How far each campaign and each account has come: the pace goes on from there.
+SLOTS_SINCE = """
+update campaigns set last_slot_at = max(campaigns.last_slot_at, theirs.last_slot_at)
+  from later.campaigns theirs where theirs.id = campaigns.id
+"""
+
+PACE_SINCE = """
+update accounts
+   set next_slot_at = max(accounts.next_slot_at, theirs.next_slot_at),
+       first_used_at = coalesce(accounts.first_used_at, theirs.first_used_at)
+  from later.accounts theirs where theirs.name = accounts.name
+"""
+
+COOLING_SINCE = """
+update accounts
+   set cooling_until = theirs.cooling_until, cooling_since = theirs.cooling_since,
+       cooling_reason = theirs.cooling_reason
+  from later.accounts theirs
+ where theirs.name = accounts.name and theirs.cooling_until > accounts.cooling_until
+"""
+
+REACHED_SINCE = """
+insert into account_reach (account_id, contact_id, at)
+select mine.id, r.contact_id, r.at
+  from later.account_reach r
+  join later.accounts theirs on theirs.id = r.account_id
+  join main.accounts mine on mine.name = theirs.name
+ where true
+    on conflict (account_id, contact_id) do update set at = max(at, excluded.at)
+"""
+
+NUMBERED_SINCE = """
+update sqlite_sequence set seq = max(sqlite_sequence.seq, theirs.seq)
+  from later.sqlite_sequence theirs where theirs.name = sqlite_sequence.name
+"""
+
+NUMBERED_FIRST_SINCE = """
+insert into sqlite_sequence (name, seq)
+select name, seq from later.sqlite_sequence
+ where name not in (select name from main.sqlite_sequence)
+"""
+
+# A file is born with its first migration, and its copies with it.
+SAME_LIFE = """
+select 1 from main._sqlite_migrations mine
+  join later._sqlite_migrations theirs on theirs.applied_at = mine.applied_at
+ where mine.name = 'm001_the_first_schema' and theirs.name = mine.name
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +117,14 @@ class Restored:
     """What a restore did: the names that came up paused, how many were on the wire and are in
     doubt (`queued`), and of how many more the old database knew that they left (`since`).
 
-    `compared` is False where there was no old database that could be read.
+    `known` is False where that old database could not be read, was another one, or did not know
+    itself what has left: then nothing starts until the file is adopted.
     """
 
     paused: list[str] = field(default_factory=list)
     queued: int = 0
     since: int = 0
-    compared: bool = False
+    known: bool = False
 
 
 def take(source: Path, part: Path, tell: Tell) -> None:
@@ -114,24 +164,38 @@ def _copy(source: Path, part: Path, tell: Tell) -> None:
         database.copy_pages(theirs, ours, tell)
 
 
-def calm(part: Path, current: Path | None, reason: str, *, at: str) -> Restored:
+def calm(
+    part: Path, current: Path | None, reason: str, *, at: str, in_doubt: bool = False
+) -> Restored:
     """Let nothing of the copy leave by itself: see the module. `current` is what it replaces,
-    where that can be read."""
+    where that can be read; `in_doubt` says that it is not the one that sends either."""
     with closing(database.connect(part)) as db:
         compared = current is not None and _attach(db, current)
         try:
+            same = compared and db.execute(SAME_LIFE).fetchone() is not None
             with database.immediate(db):
-                since = 0
-                if compared:
-                    since = db.execute(LEFT_SINCE).rowcount
-                    db.execute(OPTED_OUT_SINCE)
-                    db.execute(SUPPRESSED_SINCE)
+                since = _take_over(db, same=same) if compared else 0
                 calmed, queued = copies.calm(db, reason, at=at)
+                whereabouts.forget(db)
         finally:
             if compared:
                 db.execute(DETACH)
         db.execute("pragma wal_checkpoint(truncate)").fetchall()
-    return Restored([campaign.name for campaign in calmed], queued, since, compared=compared)
+    known = same and not in_doubt
+    return Restored([campaign.name for campaign in calmed], queued, since, known=known)
+
+
+def _take_over(db: Connection, *, same: bool) -> int:
+    """Keep what the later file knows; how many it knows to have left. `same`: it is the same
+    database, so that a row has the same number in both."""
+    since = int(db.execute(LEFT_SINCE).rowcount)
+    told = (OPTED_OUT_SINCE, SUPPRESSED_SINCE, SLOTS_SINCE, PACE_SINCE, COOLING_SINCE)
+    for statement in told:
+        db.execute(statement)
+    if same:
+        for statement in (REACHED_SINCE, NUMBERED_SINCE, NUMBERED_FIRST_SINCE):
+            db.execute(statement)
+    return since
 
 
 def _attach(db: Connection, current: Path) -> bool:
@@ -149,8 +213,9 @@ def _attach(db: Connection, current: Path) -> bool:
     return sound
 
 
-def put(part: Path, path: Path) -> Path | None:
+def put(part: Path, path: Path, *, known: bool) -> Path | None:
     """Make the database at `path` what `part` is; where the old one is kept, if there was one.
+    With `known` it is the one that sends from now on.
 
     Into the living file, in one transaction, so that every process that has it open goes on
     with the new content; a file that is no database any more is moved aside.
@@ -164,7 +229,8 @@ def put(part: Path, path: Path) -> Path | None:
         with closing(database.connect(path)) as living:
             database.backup(living, before)
             _pour(part, living)
-            whereabouts.belong(living)
+            if known:
+                whereabouts.belong(living)
     except database.DatabaseError as exc:
         if not database.is_damaged(exc):
             raise

@@ -38,7 +38,16 @@ def forget(copy: Connection) -> None:
         copy.execute(FORGET)
 
 
-def _inode(db: Connection) -> int | None:
-    """None for a database that is in memory only."""
+def file_of(db: Connection) -> Path | None:
+    """Where the database is; None for one that is in memory only."""
     file = db.execute(FILE).fetchone()[0]
-    return Path(file).stat().st_ino if file else None
+    return Path(file) if file else None
+
+
+def _inode(db: Connection) -> int | None:
+    """None for a database that is in memory only; 0 where its file is gone."""
+    file = file_of(db)
+    try:
+        return file.stat().st_ino if file else None
+    except FileNotFoundError:
+        return 0
