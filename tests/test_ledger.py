@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+import resource
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from pysqlite3.dbapi2 import Connection
 
 from wabcast.campaign import Campaign, CampaignStatus
 from wabcast.delivery import Accepted, Lost, Rejected, Retry, Verdict, settle
+from wabcast.errors import StoreError
 from wabcast.ledger import Due, SqliteLedger
 from wabcast.recorder import Recorder
 from wabcast.store import database
@@ -200,3 +204,85 @@ async def test_what_expires_is_skipped_with_the_reason(
     assert (now.pending, now.skipped) == (0, 250)
     assert await ledger.next_due() is None
     assert audit(db, now) == []
+
+
+@pytest.mark.parametrize("order", ["intent first", "outcome first"])
+async def test_an_opt_out_that_an_outcome_brings_holds_for_the_intent_beside_it(
+    db: Connection,
+    make: Make,
+    recorder: Recorder,
+    db_path: Path,
+    clock: StillClock,
+    order: str,
+) -> None:
+    """131050 for one campaign, while another is about to write to the same person: both marks
+    share a commit, whichever was told first."""
+    one, other = (
+        make.campaign(name, people=people, status="running", run_id=name)
+        for name, people in (("one", 1), ("other", 0))
+    )
+    first, second = (
+        SqliteLedger(each, each.name, recorder, db_path, clock) for each in (one, other)
+    )
+    [asked], [beside] = await first.due(START, 1), await second.due(START, 1)
+    assert asked.contact_id == beside.contact_id
+    attempt = (await first.intend(asked, "{}", 1, None)).attempt
+    stopped = settle(
+        attempt, Rejected("131050", "stopped", opt_out=True), retry=Retry(), chance=0.5
+    )
+    with database.immediate(db):  # the thread waits here: the two gather
+        blocked = recorder.write(lambda _db: None)
+        await asyncio.sleep(0.05)
+        if order == "intent first":
+            intending = second.intend(beside, "{}", 1, None)
+            recording = first.record(asked, stopped, attempt)
+        else:
+            recording = first.record(asked, stopped, attempt)
+            intending = second.intend(beside, "{}", 1, None)
+        await asyncio.sleep(0.05)
+    await blocked
+    await recording
+    assert (await intending).told is Told.SKIPPED
+    rows = db.execute("select status, attempts from campaign_messages order by id")
+    assert [tuple(row) for row in rows] == [("failed", 1), ("skipped", 0)]
+    await first.aclose()
+    await second.aclose()
+
+
+async def test_a_full_disk_refuses_the_intent_and_keeps_the_outcome_beside_it(
+    db: Connection, db_path: Path, ledger: SqliteLedger, recorder: Recorder
+) -> None:
+    """What has left is worth waiting for: its outcome is on disk once there is room again."""
+    sent, waits, *_ = await ledger.due(START, 10)
+    attempt = (await ledger.intend(sent, "{}", 1, None)).attempt
+    accepted = settle(attempt, Accepted("wamid.1"), retry=Retry(), chance=0.5)
+    db.execute("begin immediate")  # the thread waits here: the two gather
+    blocked = recorder.write(lambda _db: None)
+    await asyncio.sleep(0.05)
+    recording = ledger.record(sent, accepted, attempt)
+    intending = ledger.intend(waits, "x" * 100_000, 1, None)
+    await asyncio.sleep(0.05)
+    with no_room(db_path):
+        db.execute("rollback")
+        with pytest.raises(StoreError):
+            await intending
+        await blocked
+        assert not recording.done()
+    async with asyncio.timeout(5):
+        await recording
+    rows = db.execute(
+        "select status, whatsapp_message_id from campaign_messages order by id limit 2"
+    )
+    assert [tuple(row) for row in rows] == [("sent", "wamid.1"), ("pending", None)]
+
+
+@contextmanager
+def no_room(database: Path) -> Iterator[None]:
+    """No file may grow, as on a full disk."""
+    wal = database.with_name(database.name + "-wal").stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (wal + 100, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pysqlite3.dbapi2 import Connection
 
-from wabcast import drafts, engine, message, wiring
+from wabcast import control, drafts, due, engine, message, wiring
 from wabcast.audience import EVERYBODY
 from wabcast.campaign import CampaignStatus
 from wabcast.cli.failures import from_machine
-from wabcast.clock import Clock, text
+from wabcast.clock import SECOND, Clock, text
 from wabcast.contacts import Contact
 from wabcast.drafts import Draft
-from wabcast.errors import Exit
+from wabcast.errors import Busy, Exit
+from wabcast.providers.base import Health
+from wabcast.providers.sandbox import SandboxProvider
 from wabcast.runs import Session, carry_all
 from wabcast.store import accounts, audits, campaigns, database, imports
 
@@ -109,3 +112,62 @@ async def test_what_fails_one_campaign_lets_the_others_end(
     assert endings[other.number].exit is code
     assert endings[campaign.number].exit is Exit.DONE
     assert len(refused) == 1
+
+
+class Moved(Clock):
+    """The machine's, which can be moved."""
+
+    ahead = 0
+
+    def micros(self) -> int:
+        return super().micros() + self.ahead
+
+
+async def test_what_is_not_due_any_more_once_it_is_checked_is_not_taken(
+    db: Connection, db_path: Path, campaign: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was to start 59 minutes ago, and the check took two: by now a person has to be asked.
+    Nothing in the file has changed meanwhile, so nothing else notices."""
+    clock = Moved()
+    at = clock.now() - timedelta(minutes=59)
+    with database.immediate(db):
+        campaigns.set_schedule(
+            db, campaign, at=text(at), repeat=None, if_missed="auto", timezone=None
+        )
+        campaigns.move(db, campaign, "schedule", at=text(at))
+    check = SandboxProvider.check
+
+    async def slow(self: SandboxProvider) -> Health:
+        clock.ahead += 120 * SECOND
+        return await check(self)
+
+    monkeypatch.setattr(SandboxProvider, "check", slow)
+    async with Session(db_path, clock) as session:
+        with pytest.raises(Busy):
+            await session.carry(campaigns.by_number(db, campaign.number), due.RUN)
+    told = campaigns.by_number(db, campaign.number)
+    assert (told.status, told.messages_sent) == (CampaignStatus.SCHEDULED, 0)
+
+
+async def test_whom_a_person_keeps_paused_while_it_is_checked_stays_paused(
+    db: Connection, db_path: Path, campaign: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pause was over, and `run` was about to go on with it."""
+    clock = Clock()
+    at = text(clock.now() - timedelta(minutes=1))
+    with database.immediate(db):
+        campaigns.move(db, campaign, "start", at=at, run="gone")
+        campaigns.move(db, campaign, "pause", at=at, reason="window", resume_at=at)
+    check = SandboxProvider.check
+
+    async def meanwhile(self: SandboxProvider) -> Health:
+        control.pause(db, db_path, campaign, clock=clock, wait=timedelta(0), reason="by Ann")
+        return await check(self)
+
+    monkeypatch.setattr(SandboxProvider, "check", meanwhile)
+    monkeypatch.setattr(control, "_let_go", lambda *_: None)  # it is held: by the one who checks
+    async with Session(db_path, clock) as session:
+        with pytest.raises(Busy):
+            await session.carry(campaigns.by_number(db, campaign.number), due.RUN)
+    told = campaigns.by_number(db, campaign.number)
+    assert (told.status, told.reason, told.messages_sent) == (CampaignStatus.PAUSED, "by Ann", 0)

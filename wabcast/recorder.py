@@ -166,8 +166,9 @@ class Recorder:
                 refused = _refusal(exc)
                 if refused is None:
                     raise
-                group = self._give_up_on(group, refused, began)
-                if not group:
+                worth = self._give_up_on(group, refused, began)
+                self._loop.call_soon_threadsafe(_resolve, [mark for mark in group if mark.error])
+                if not (group := worth):
                     return
                 time.sleep(0.5)
             else:
@@ -216,7 +217,7 @@ def _refusal(exc: database.DatabaseError) -> StoreError | None:
 
 def _resolve(group: list[_Mark]) -> None:
     for mark in group:
-        if mark.future.cancelled():
+        if mark.future.done():
             continue
         if mark.error is not None:
             mark.future.set_exception(mark.error)
