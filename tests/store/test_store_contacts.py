@@ -278,8 +278,8 @@ def test_a_receipt_that_waits_names_no_removed_person(three: Connection) -> None
     )
     for name in ("wamid.ann", "wamid.else"):
         three.execute(
-            "insert into parked_receipts (whatsapp_message_id, receipt, parked_at)"
-            " values (?, '{}', '')",
+            "insert into parked_receipts (account_id, whatsapp_message_id, receipt, parked_at)"
+            " values (1, ?, '{}', '')",
             (name,),
         )
     erasure.remove(three, ANN, at=LATER, clock=CLOCK)
