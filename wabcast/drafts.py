@@ -140,20 +140,27 @@ def holding(db: Connection) -> recipients.Hold:
 
     def hold(campaign: Campaign) -> AbstractContextManager[None]:
         if locks.is_held(path, campaign):
-            raise Busy(
-                f"another process is at work on {campaign.name}",
-                hint=f"look at it: wabcast campaign show '{campaign.name}'",
-            )
+            raise _at_work(campaign)
         return locks.held(path, campaign)
 
     return hold
 
 
+def _at_work(campaign: Campaign) -> Busy:
+    return Busy(
+        f"another process is at work on {campaign.name}",
+        hint=f"look at it: wabcast campaign show '{campaign.name}'",
+    )
+
+
 def _clear_leftover(db: Connection, name: str, clock: Clock) -> None:
     """What an interrupted creation of this name has left makes room for the next."""
     found = campaigns.called(db, name)
-    if found is not None and found.leftover:
-        delete(db, found, clock, leftover=True)
+    if found is None or not found.leftover:
+        return
+    if locks.is_held(path_of(db), found):
+        raise _at_work(found)
+    delete(db, found, clock, leftover=True)
 
 
 def refresh(db: Connection, campaign: Campaign, clock: Clock) -> Campaign:

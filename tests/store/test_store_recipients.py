@@ -287,7 +287,7 @@ def test_only_what_an_interrupted_creation_left_makes_room_for_its_name(
         with pytest.raises(Killed):
             draft(make)
     (left,) = campaigns.listed(db)
-    with locks.held(db_path, left), pytest.raises(WabcastError):
+    with locks.held(db_path, left), pytest.raises(Busy, match="at work on spring"):
         draft(make)
     with pytest.raises(NotFound):
         draft(make, audience=Audience(AudienceKind.SEGMENT, segment="nobody knows it"))
