@@ -110,7 +110,8 @@ def test_where_others_write_each_piece_is_followed_by_a_rest(
 
     in_pieces(db, change, clock=clock, tick=tick)
     assert len(sizes) == 5
-    assert len(clock.pauses) == 3  # not behind the second, which nobody had written before
+    rests = [pieces.GAP, pieces.GAP_BESIDE, pieces.GAP_BESIDE]
+    assert clock.pauses == rests, "not behind the second, which nobody had written before"
     other.close()
 
 
@@ -125,6 +126,25 @@ def test_a_piece_is_as_large_as_the_machine_is_quick(db: Connection) -> None:
 
     in_pieces(db, change, clock=clock)
     assert wanted == [500, 200, 200, 200, 200]
+
+
+def test_beside_others_a_piece_is_half_as_large(db: Connection, db_path: Path) -> None:
+    other = database.connect(db_path)
+    clock = SlowClock()
+    wanted: list[int] = []
+
+    def change(most: int) -> int:
+        wanted.append(most)
+        clock.spent += round(most * 0.0002 * SECOND)  # a fifth of a millisecond each
+        return most if len(wanted) < 5 else 0
+
+    def tick(_count: int) -> None:
+        with immediate(other):
+            other.execute("insert into events (at, event) values ('', 'theirs')")
+
+    in_pieces(db, change, clock=clock, tick=tick)
+    assert wanted == [500, 100, 100, 100, 100]
+    other.close()
 
 
 @pytest.mark.parametrize("a_row", [1.0, 1e-9])

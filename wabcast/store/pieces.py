@@ -25,12 +25,16 @@ MOST = 5000
 FIRST, LEAST = 500, 100
 
 HOLD = 0.04
-"""How long a piece should hold the write lock, seconds: a run puts its intents into the file up to
-50 ms ahead, so that it loses nothing by waiting for one."""
+"""How long a piece should hold the write lock, seconds, its commit among them: a run puts its
+intents into the file up to 50 ms ahead, so that it loses nothing by waiting for one."""
 
 GAP = 0.03
 """How long the lock is left free between two pieces, seconds. SQLite asks for a busy lock every
 25 ms or more often in the first tenth of a second: whoever waits gets it."""
+
+HOLD_BESIDE, GAP_BESIDE = 0.02, 0.1
+"""The same where others have written of late. Several of them share a gap, and SQLite asks for a
+lock that has been busy for a quarter of a second only every 100 ms."""
 
 AT_A_STRETCH = 0.07
 """Where nobody else has written of late, pieces may follow one another until they have held the
@@ -67,14 +71,15 @@ def in_pieces(
             began = clock.steady()
             count = change(most)
             failpoint("in-piece")
+        # The commit counts too: the lock is held until it is on the disk.
         spent = (clock.steady() - began) / SECOND
         failpoint("after-piece")
         total += count
         tick(count)
         if count < most or (until is not None and clock.steady() >= until):
             return total
-        most = _next(most, spent)
-        rest.after(spent)
+        hold = rest.after(spent)
+        most = _next(most, spent, hold)
 
 
 class _Rest:
@@ -84,19 +89,26 @@ class _Rest:
         self._db = db
         self._clock = clock
         self._held = 0.0
-        self._others = True
+        self._others = True  # until it is known
+        self._heard = False
         self._seen = version(db)
 
-    def after(self, spent: float) -> None:
+    def after(self, spent: float) -> float:
+        """Rest behind a piece that took so long; how long the next one should take."""
         self._held += spent
-        if self._others or self._held >= AT_A_STRETCH:
+        if self._others:
+            self._clock.pause(GAP_BESIDE if self._heard else GAP)
+            self._held = 0.0
+        elif self._held >= AT_A_STRETCH:
             self._clock.pause(GAP)
             self._held = 0.0
         seen = version(self._db)
-        self._others, self._seen = seen != self._seen, seen
+        self._others = self._heard = seen != self._seen
+        self._seen = seen
+        return HOLD_BESIDE if self._heard else HOLD
 
 
-def _next(most: int, spent: float) -> int:
-    """How many rows the next piece may have, so that it takes HOLD on this machine, now."""
-    fitting = round(most * HOLD / max(spent, 0.001))
+def _next(most: int, spent: float, hold: float) -> int:
+    """How many rows the next piece may have, so that it takes `hold` on this machine, now."""
+    fitting = round(most * hold / max(spent, 0.001))
     return max(LEAST, min(fitting, most * 2, MOST))
