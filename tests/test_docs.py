@@ -39,7 +39,8 @@ def drawn_lifecycle() -> str:
 
 def commands() -> Iterator[str]:
     """Every `wabcast ...` that the README and the examples let somebody type."""
-    files = [ROOT / "README.md", *sorted((ROOT / "examples").iterdir())]
+    files = [ROOT / "README.md", ROOT / "docs" / "internet.md"]
+    files += sorted((ROOT / "examples").iterdir())
     for path in files:
         if path.suffix in {".csv", ".py"} or not path.is_file():
             continue
