@@ -259,7 +259,7 @@ class Gate:
         self._jitter = jitter
         self._lead = lead
         self._taken = 0
-        self._late_free = 0
+        self._next_late = 0.0
         # What a run before this one let through still counts; how late it was is not known. A
         # slot further ahead than the next one means that the clock was set back since.
         self._not_before = 0
@@ -336,15 +336,11 @@ class Gate:
         """
         while True:
             now = self._clock.steady()
-            if ticket.paced and now - ticket.at > LATE:
-                fresh = await self.account.another()
-                ticket.slot, ticket.at, ticket.era = fresh.slot, fresh.at, fresh.era
-                ticket.paced = fresh.paced
+            if now - ticket.at > LATE and (ticket.paced or ticket.own):
+                await self._another(ticket, now)
                 continue
             free = self._free(ticket, now)
             if free <= now and not (free := self.account.enter(ticket)):
-                if now - ticket.at > LATE:
-                    self._late_free = now + round(self._rate.spacing)
                 self._mark(ticket)
                 if not ticket.paced or ticket.left_at - now < PUNCTUAL:
                     return ticket.left_at
@@ -355,6 +351,17 @@ class Gate:
                 return 0
             await self._clock.sleep(min(wait, STEP) / SECOND)
 
+    async def _another(self, ticket: Ticket, now: int) -> None:
+        """A later slot for one that missed its own: the account's, or the campaign's."""
+        if ticket.paced:
+            fresh = await self.account.another()
+            ticket.slot, ticket.at, ticket.era = fresh.slot, fresh.at, fresh.era
+            ticket.paced = fresh.paced
+        else:
+            at = max(self._next_late, now - CATCH_UP)
+            self._next_late = at + self._rate.spacing
+            ticket.at = round(at)
+
     def _free(self, ticket: Ticket, now: int) -> int:
         """The first moment that the slot and the campaign's own rate allow."""
         if self._log is None or ticket.own is None:
@@ -362,8 +369,7 @@ class Gate:
         room = self._log.room(ticket.own)
         if room is None:  # the one before it is not out yet
             return now + SECOND // 500
-        late = now - ticket.at > LATE
-        return max(ticket.at, room, self._late_free if late else 0)
+        return max(ticket.at, room)
 
     @property
     def _longest_wait(self) -> float:
