@@ -38,7 +38,7 @@ from wabcast.ledger import SqliteLedger
 from wabcast.message import Message
 from wabcast.pacing import UNLIMITED, Rate
 from wabcast.plan import Ending, Plan
-from wabcast.store import campaigns, database, ledger
+from wabcast.store import campaigns, database, ledger, pieces
 from wabcast.store.audits import audit
 from wabcast.store.database import immediate
 from wabcast.store.ledger import Due
@@ -657,6 +657,30 @@ def test_a_clock_that_is_set_holds_nothing_that_is_queued(world: World, back: in
     assert len(gone) >= 30
     assert len(gone & {message.to for _, message, _ in world.requests}) <= 1
     assert world.make.look(campaign).queued == 0
+
+
+@pytest.mark.parametrize("back", [30, 3600, 86_400])
+@pytest.mark.parametrize("while_it_waits", [True, False])
+def test_a_clock_set_back_does_not_hold_up_who_was_deferred(
+    world: World, monkeypatch: pytest.MonkeyPatch, back: int, while_it_waits: bool
+) -> None:
+    """Tried again after as long as it was to take, whatever the clock says by then."""
+    monkeypatch.setattr(pieces, "MOST", 3)  # in several
+    campaign = world.campaign(10)
+    world.fate = lambda to, n: PAIR if n <= 2 else accepted(to, n)  # after 1 s, then 4
+
+    async def carried() -> None:
+        carrying = asyncio.create_task(world.run(campaign, attended=False).carry())
+        await asyncio.sleep(0.5 if while_it_waits else 0.02)
+        world.clock.set_back = back * SECOND
+        async with asyncio.timeout(20):
+            assert (await carrying).exit is Exit.DONE
+
+    travel(carried())
+    for phone in world.rows(campaign):
+        at = [moment for moment, message, _ in world.requests if message.to == phone]
+        gaps = [round((after - before) / SECOND) for before, after in pairwise(at)]
+        assert gaps == [1, 4], phone
 
 
 # -- the file says no

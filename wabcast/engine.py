@@ -56,6 +56,9 @@ FRESH = SECOND
 NOT_LEFT = Settled(MessageStatus.PENDING, give_back=True)
 """What becomes of an intent whose message does not leave after all: it is owed as before."""
 
+SET_BACK = 5 * SECOND
+"""A clock that goes back by more was set, and not only put right."""
+
 LONG = timedelta(seconds=60)
 """A wait that an unattended run does not sit through."""
 
@@ -92,6 +95,7 @@ class Run:
         self._pause: tuple[str, str | None] | None = None
         self._cap: int | None = None
         self._most = PAGE
+        self._ahead = 0
         self._broken: BaseException | None = None
         self._cold_since: int | None = None
 
@@ -99,6 +103,7 @@ class Run:
         """Send all that is due. The campaign must be running and held by this run."""
         control = await self._ledger.control()
         self._cap = control.daily_cap
+        self._ahead = self._clock.micros() - self._clock.steady()
         beside = [asyncio.create_task(self._watch()), asyncio.create_task(self._give_up_waits())]
         try:
             async with asyncio.TaskGroup() as group:
@@ -166,12 +171,20 @@ class Run:
                 await self._until_moved()
             else:
                 after = start  # nothing is in hand, so nothing can be read twice
+                await self._heed_the_clock()
                 earliest = await self._ledger.next_due()
                 if earliest is None:
                     break
                 await self._wait(parse(earliest) - self._clock.now(), self.plan.put_off)
         for _ in range(self.plan.concurrency):
             await self._queue.put(None)
+
+    async def _heed_the_clock(self) -> None:
+        """One that was set back would hold up what was deferred by as much."""
+        ahead = self._clock.micros() - self._clock.steady()
+        back, self._ahead = self._ahead - ahead, ahead
+        if back > SET_BACK:
+            await self._ledger.bring_forward(timedelta(microseconds=back))
 
     async def _until_moved(self) -> None:
         self._moved.clear()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -28,6 +29,8 @@ from wabcast.store.progress import Progress
 from wabcast.store.reach import Cap, Seen
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from wabcast.canary import Tried
     from wabcast.store.database import Connection, Row
 
@@ -75,6 +78,10 @@ class Ledger(Protocol):
     async def fail(self, message: Due, code: str, reason: str) -> None: ...
 
     async def postpone(self, message: Due, due_at: str) -> None: ...
+
+    async def bring_forward(self, by: timedelta) -> None:
+        """What was deferred is due earlier by so much: the clock was set back by it."""
+        ...
 
     async def control(self) -> Control: ...
 
@@ -233,6 +240,18 @@ class SqliteLedger:
         await self._recorder.write(
             lambda db: ledger.postpone(db, message.id, campaign=number, run=run, due_at=due_at)
         )
+
+    async def bring_forward(self, by: timedelta) -> None:
+        # What was deferred since then is due before long by the clock as it is now.
+        after: tuple[str, int] | None = text(self._clock.now() + by / 2), 0
+        while after is not None:
+            after = await self._recorder.write(partial(self._bring_forward, by, after))
+
+    def _bring_forward(
+        self, by: timedelta, after: tuple[str, int], db: Connection
+    ) -> tuple[str, int] | None:
+        number, run, limit = self.campaign.number, self.run, pieces.MOST
+        return ledger.bring_forward(db, number, run=run, by=by, after=after, limit=limit)
 
     async def control(self) -> Control:
         wanted = {"number": self.campaign.number}

@@ -7,14 +7,18 @@ moved on is left alone. What may have left is never made pending again here: onl
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wabcast.campaign import CampaignStatus
+from wabcast.clock import parse, text
 from wabcast.failpoints import failpoint
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from wabcast.store.database import Connection, Row
 
 OWED_BY: Mapping[CampaignStatus, tuple[str, str]] = {
@@ -160,6 +164,38 @@ def fail(
 def postpone(db: Connection, message: int, *, campaign: int, run: str, due_at: str) -> None:
     """Not now for this person (their window is closed): due later."""
     db.execute(POSTPONE, {"id": message, "campaign": campaign, "run": run, "due_at": due_at})
+
+
+DEFERRED = """
+select id, due_at from campaign_messages
+ where campaign_id = :campaign and status = 'pending' and error_code is not null
+   and (due_at, id) > (:after_due_at, :after_id)
+ order by due_at, id limit :limit
+"""
+
+BRING_FORWARD = """
+update campaign_messages as m set due_at = d.value ->> 1
+  from json_each(:due) as d
+ where m.id = d.value ->> 0 and m.status = 'pending'
+   and exists (select 1 from campaigns where number = :campaign and run_id = :run)
+"""
+
+
+def bring_forward(
+    db: Connection, campaign: int, *, run: str, by: timedelta, after: tuple[str, int], limit: int
+) -> tuple[str, int] | None:
+    """Have those who were deferred to later than `after` (due_at, id) due earlier `by` so much, as
+    the clock was set back by it: at most `limit`. The last of them, where there may be more."""
+    wanted = {
+        "campaign": campaign,
+        "after_due_at": after[0],
+        "after_id": after[1],
+        "limit": limit,
+    }
+    rows = db.execute(DEFERRED, wanted).fetchall()
+    due = [(row["id"], text(parse(row["due_at"]) - by)) for row in rows]
+    db.execute(BRING_FORWARD, {"campaign": campaign, "run": run, "due": json.dumps(due)})
+    return (rows[-1]["due_at"], rows[-1]["id"]) if len(rows) == limit else None
 
 
 def opt_out(db: Connection, contact: int, *, reason: str, at: str) -> bool:
