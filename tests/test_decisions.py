@@ -129,7 +129,7 @@ def test_who_expires_in_pieces_expires_to_the_last(
 
 def _killed_on_the_wire(place: Field, people: int = 40) -> None:
     place.campaign(people, "--rate", "max")
-    process = place.spawn("campaign", "start", "storm", "--quiet")
+    process = place.spawn("campaign", "start", "storm", "--quiet", "--yes")
     place.until(process, 1)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -166,7 +166,7 @@ def test_killed_while_it_lets_go_after_a_pause(tmp_path: Path) -> None:
     """The pause is in the file, the answers are not: the next who looks puts them in doubt."""
     with field_of(tmp_path, "--latency", "3s") as place:
         place.campaign(40, "--rate", "max")
-        process = place.spawn("campaign", "start", "storm", "--quiet")
+        process = place.spawn("campaign", "start", "storm", "--quiet", "--yes")
         place.until(process, 1)
         place.run("campaign", "pause", "storm", "--wait", "0s", code=11)
         process.send_signal(signal.SIGKILL)
@@ -184,7 +184,7 @@ def test_a_cancel_beside_a_run_that_is_told_later(tmp_path: Path) -> None:
     """Whatever comes back after the cancel, nobody of the campaign is owed a message again."""
     with field_of(tmp_path, "--latency", "700ms", "--fault", "throttle=0.5") as place:
         place.campaign(400, "--rate", "max")
-        process = place.spawn("campaign", "start", "storm", "--quiet")
+        process = place.spawn("campaign", "start", "storm", "--quiet", "--yes")
         place.until(process, 5)
         place.run("campaign", "cancel", "storm", "--yes")
         assert process.wait(timeout=30) == 4
