@@ -7,6 +7,7 @@ the environment, and nothing of it is kept but what it sends back.
 
 from __future__ import annotations
 
+import atexit
 import marshal
 import os
 import signal
@@ -55,6 +56,12 @@ def end_all() -> None:
     with _lock:
         for child in _living:
             child.kill()
+
+
+@atexit.register
+def _stop_all() -> None:
+    for child in list(_living):
+        _stop(child)
 
 
 @contextmanager
