@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -106,6 +107,20 @@ def test_who_takes_too_much_memory_is_refused_with_the_number(job: str, file: IO
 def test_who_works_too_long_is_refused_with_the_number(file: IO[bytes]) -> None:
     with pytest.raises(Refused, match="it takes more than 1 s of work"):
         all_of("spin", file)
+
+
+def test_where_priorities_may_not_be_changed_the_other_limits_hold() -> None:
+    code = """
+import os, resource
+def forbidden(nice):
+    raise PermissionError(1, "not permitted")
+os.nice = forbidden
+from wabcast import limited_process
+limited_process._limit(100, 5, 5)
+print(resource.getrlimit(resource.RLIMIT_CPU)[0] < 60)
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert told.stdout == "True\n", told.stderr
 
 
 def test_a_refusal_and_a_bug_arrive_as_they_were(file: IO[bytes]) -> None:

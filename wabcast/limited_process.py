@@ -30,7 +30,7 @@ _NO_MEMORY = 70
 _LENGTH = 8
 _PATIENCE = 30.0  # seconds, where CPU time tells nothing
 _QUESTIONS = 500  # that a child answers before another takes its place
-_MEMORY_SIGNALS = {signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGKILL}
+_MEMORY_SIGNALS = {signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS}
 _INHERITED = ("PYTHON", "LC_", "LD_LIBRARY_", "DYLD_")
 _KEPT = {"PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "SYSTEMROOT"}
 
@@ -203,6 +203,8 @@ def _end_of(child: subprocess.Popen[bytes], what: str, limits: Limits, hint: str
         return Refused(f"{what} takes more than {limits.seconds:,} s of work", hint=hint)
     if code == _NO_MEMORY or -code in _MEMORY_SIGNALS:
         return Refused(f"{what} takes more than {limits.memory:,} MB of memory", hint=hint)
+    if code == -signal.SIGKILL:
+        return Refused(f"{what} takes more memory than there is, or somebody ended it", hint=hint)
     return WabcastError(f"the process that read {what} ended with {code}", hint="try it again")
 
 
@@ -236,7 +238,8 @@ def main(told: int) -> NoReturn:
 def _limit(memory: int, seconds: int, nice: int) -> None:
     import resource
 
-    os.nice(nice)
+    with suppress(OSError):  # a hardened unit allows no change of priority
+        os.nice(nice)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _lower(resource.RLIMIT_CPU, _used() + seconds)
     if sys.platform == "linux":
