@@ -7,7 +7,7 @@ RUN    := $(VENV)/bin/python -m
 MADE   := $(VENV)/made-$(shell { pwd; cat pyproject.toml; $(PYTHON) -V; } 2>&1 | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: demo test lint crash bench bench-peers fmt help
+.PHONY: demo test lint crash fuzz bench bench-peers fmt help
 
 demo: $(MADE)  ## the whole story in half a minute, on a played WhatsApp
 	@$(VENV)/bin/wabcast demo
@@ -23,6 +23,9 @@ lint: $(MADE)  ## style, types, floors
 
 crash: $(MADE)  ## the long storms of kill -9; says what they proved
 	$(RUN) pytest -s -m slow -p no:randomly
+
+fuzz: $(MADE)  ## an hour of what nobody would write, at every reader; SECONDS=60 is a minute
+	@$(VENV)/bin/python tests/fuzzing.py all --seconds $(or $(SECONDS),3600) --seed $(or $(SEED),$(shell date +%s))
 
 bench: $(MADE)  ## measure, and print the table
 	@$(RUN) benchmarks

@@ -219,6 +219,8 @@ def test_what_is_probably_not_meant_is_noted() -> None:
         ("type: text\ntext: 1" + ":59" * 80_000, "m.yaml, line 2: the number has 240,001 digits"),
         ("text: 1" + ":59" * 80_000 + ".5", "m.yaml, line 1: the number has"),
         ('text: "\\UFFFFFFFF"', "cannot be read"),
+        ("text: !!int ''", "cannot be read"),
+        ("text: !!timestamp x", "cannot be read"),
         ("a: &a {k: v}\nb:\n  <<: [" + ",".join(["*a"] * 101) + "]", "more than 100 mappings"),
     ],
 )  # fmt: skip

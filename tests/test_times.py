@@ -177,6 +177,13 @@ def test_a_time_that_never_comes_is_the_moment_of_the_jump(
     assert shown == datetime.fromisoformat(then)
 
 
+@pytest.mark.parametrize("name", ["0/" * 2000, "x" * 200_000, "a." * 500])
+def test_a_zone_as_long_as_no_name_is_none(name: str) -> None:
+    assert times.known_zone(name) is None
+    with pytest.raises(UsageError, match="there is no time zone"):
+        times.zone(name, default=BERLIN)
+
+
 def test_zones_are_found_in_any_case_and_default_to_the_one_given() -> None:
     assert times.zone(None, default=BERLIN) is BERLIN
     assert times.zone(" europe/berlin ", default=ZoneInfo("UTC")) == BERLIN

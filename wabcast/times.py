@@ -164,21 +164,26 @@ def swallowed(wall: datetime, zone: ZoneInfo) -> timedelta:
     return late - wall.replace(tzinfo=zone, fold=1).astimezone(UTC)
 
 
+_LONGEST_ZONE = 64  # characters; the longest IANA name has half of that
+
+
 def zone(name: str | None, *, default: ZoneInfo, option: str = "--timezone") -> ZoneInfo:
     """A zone by its IANA name, whatever its case; `default` for None. UsageError otherwise."""
     if name is None:
         return default
     found = known_zone(name)
     if found is None:
-        near = _near_zones(name)
+        near = _near_zones(name[:_LONGEST_ZONE])
         hint = f"did you mean {' or '.join(near)}?" if near else _ZONES
-        raise _wrong(option, f"there is no time zone {name!r}", hint)
+        raise _wrong(option, f"there is no time zone {name[:_LONGEST_ZONE]!r}", hint)
     return found
 
 
 def known_zone(name: str) -> ZoneInfo | None:
     """The zone of that IANA name, or None: for names that come from data, not from a person."""
     name = name.strip()
+    if len(name) > _LONGEST_ZONE:  # Python looks for a package as deep as it has slashes
+        return None
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):

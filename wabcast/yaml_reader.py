@@ -18,6 +18,9 @@ _DEEPEST = 60
 _MERGED = 100  # mappings in one `<<: [...]`
 _LONGEST_NUMBER = 400
 
+# What PyYAML's own constructors raise for a tag on what it does not fit, `!!int ''`.
+_ODD = (RecursionError, ValueError, ArithmeticError, LookupError, AttributeError, TypeError)
+
 
 class Unreadable(Exception):
     """Why a text is not read, and the line it goes wrong at; 0 where no line is at fault."""
@@ -38,7 +41,7 @@ def load(source: str) -> Any:
         mark = getattr(exc, "problem_mark", None)
         problem = getattr(exc, "problem", None) or str(exc)
         raise Unreadable(problem, mark.line + 1 if mark else 0) from exc
-    except (RecursionError, ValueError, OverflowError) as exc:
+    except _ODD as exc:
         raise Unreadable(f"cannot be read: {exc}") from exc
 
 
