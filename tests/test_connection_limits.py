@@ -337,6 +337,26 @@ async def test_where_nothing_can_go_what_comes_is_told_to_come_again() -> None:
         assert await place.ask(slow) == 200
 
 
+async def test_a_connection_that_took_more_than_there_is_room_for_is_served_again() -> None:
+    async with served(bytes_in_flight=130_000) as place:
+        slow = b"GET /slow HTTP/1.1\r\ncontent-length: 60000\r\n\r\n" + b"a" * 60_000
+        busy = [await place.peer(slow[:-1]) for _ in range(2)]
+        await place.taken(2, in_flight=120_000)
+        # The last byte of both comes while others fill what is left.
+        filling = await place.peer(POST + b"content-length: 20000\r\n\r\n" + b"a" * 9_000)
+        await place.taken(3, in_flight=129_000)
+        for one in busy:
+            await one.says(b"a")
+        await place.states(State.WORKING, 2)
+        await filling.says(b"a" * 11_000)
+        place.go.set()
+        assert [await one.status() for one in busy] == [200] * 2
+        await filling.status()
+        for one in busy:
+            await one.says(GET)
+            assert await one.status() == 200
+
+
 async def test_who_does_not_read_is_cut_off() -> None:
     async with served() as place:
         await place.peer(GET.replace(b"health", b"large") * 8)

@@ -127,12 +127,13 @@ class Connection:
         del status
         self.cut()
 
-    def is_strange(self) -> None:
+    def mark_unknown(self) -> None:
         """What is worked on is of somebody not yet known, and gives way to others."""
         if self.state is State.WORKING:
             self.state = State.STRANGER
 
-    def is_known(self) -> None:
+    def mark_known(self) -> None:
+        """It showed a token."""
         if self.state is State.STRANGER:
             self.state = State.WORKING
 
@@ -322,6 +323,10 @@ class BoundedProtocol(Connection, HttpToolsProtocol):
         limiter.took(self, size)
         if limiter.in_flight > limiter.limits.bytes_in_flight:
             self.limit_concurrency = 0  # uvicorn's own 503
+            if self.transport.is_closing():
+                return  # it was this one that went
+        elif self.limit_concurrency is not None:
+            self.limit_concurrency = None
         HttpToolsProtocol.data_received(self, data)
         if self.state is HEADERS:
             if self.received > self._most_header_bytes:

@@ -122,7 +122,7 @@ class Guarded:
         token = bearer(Headers(scope=scope))
         connection = connection_of(scope)
         if connection is not None:
-            connection.is_strange()
+            connection.mark_unknown()
         try:
             caller = await run_in_threadpool(self._access.caller, token, address_of(scope))
         except Denied as exc:
@@ -132,7 +132,7 @@ class Guarded:
             await failure(503, "the database does not answer")(scope, receive, send)
             return
         if connection is not None:
-            connection.is_known()
+            connection.mark_known()
         scope.setdefault("state", {})["caller"] = caller
         before = acting.set(caller.actor)
         try:

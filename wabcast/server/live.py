@@ -125,7 +125,7 @@ class Live:
                 self._lines[sid] = line
             stays = sid in self._known and line.limiter.keep(line)
             if not stays:
-                line.is_strange()  # a poll; a WebSocket begins so
+                line.mark_unknown()  # a poll; a WebSocket begins so
         try:
             await self._io_app(scope, receive, send)
         finally:
