@@ -145,7 +145,7 @@ async def test_what_was_not_taken_is_tried_again_before_what_comes_after(
 async def test_one_that_never_answers_is_left_behind_and_holds_up_nobody(
     db: Connection, once: Once, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wabcast.providers.outward.TIMEOUT", 0.2)
+    monkeypatch.setattr("wabcast.providers.outward.TIMEOUT", 1.0)
     tell(db)
     async with receiver(lambda _: says_nothing) as silent, receiver() as heard:
         add(db, silent.url, "k1")
