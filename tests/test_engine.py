@@ -782,11 +782,11 @@ def test_an_outcome_that_cannot_be_written_does_not_keep_the_probe(
         world.gate().cooldown.strikes = 1
         first = world.run(campaign, concurrency=1)
 
-        async def refuse(*_args: Any) -> None:
+        async def refuse() -> None:
             await asyncio.sleep(0.01)
             raise StoreError("the database cannot be written")
 
-        monkeypatch.setattr(first._ledger, "record", refuse)
+        monkeypatch.setattr(first._ledger, "record", lambda *_args: asyncio.ensure_future(refuse()))
         carrying = asyncio.create_task(first.carry())
         second = asyncio.create_task(world.run(other).carry())
         with pytest.raises(StoreError):

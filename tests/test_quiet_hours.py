@@ -181,9 +181,10 @@ async def test_a_person_who_pauses_while_it_is_taken_is_obeyed(
     campaign = control.schedule(db, campaign, at=clock.now(), clock=clock)
     ready = Session._ready
 
-    async def slow(self: Session, *args: Any, **more: Any) -> None:
-        await ready(self, *args, **more)
+    async def slow(self: Session, *args: Any, **more: Any) -> Any:
+        checked = await ready(self, *args, **more)
         control.unschedule(db, campaign, clock=clock)
+        return checked
 
     monkeypatch.setattr(Session, "_ready", slow)
     with pytest.raises(Busy):
