@@ -67,7 +67,7 @@ def test_half_an_emoji_in_an_answer_is_the_one_persons(cli: Cli) -> None:
         )
         assert added.code == 0, added.stderr
         create(cli, "--account", "shop", "--all", "--text", "Hi")
-        started = cli("campaign", "start", "spring", env={"META": "token"})
+        started = cli("campaign", "start", "spring", "--yes", env={"META": "token"})
     assert started.code == 3, started.stderr
     assert fates(cli) == {
         "5011": ("sent", None),
@@ -90,7 +90,7 @@ def test_a_value_that_breaks_a_filter_fails_its_person_alone(cli: Cli, missing: 
     assert checked.json["ready"]
     assert checked.json["problem_count"] == 1
     assert checked.json["problems"][0]["phone"] == "+4915112345111"
-    started = cli("campaign", "start", "spring")
+    started = cli("campaign", "start", "spring", "--yes")
     assert started.code == 3, started.stderr
     assert "1 of 4 recipients of spring cannot be told: +4915112345111" in started.stderr
     found = fates(cli)
@@ -121,7 +121,7 @@ def test_the_least_integer_of_one_contact_fails_no_audience(cli: Cli) -> None:
 def test_a_receipt_of_the_year_9999_is_news_of_now(cli: Cli, tmp_path: Path) -> None:
     cli("account", "add", "play", "--provider", "sandbox")
     create(cli, "--account", "play", "--all", "--text", "Hi")
-    assert cli("campaign", "start", "spring").code == 0
+    assert cli("campaign", "start", "spring", "--yes").code == 0
     far = {"id": "in.1", "from": "4915112345011", "timestamp": "253402300799", "type": "text"}
     value = {"messages": [far | {"text": {"body": "STOP"}}]}
     body = {"entry": [{"changes": [{"field": "messages", "value": value}]}]}
