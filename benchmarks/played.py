@@ -12,6 +12,7 @@ what a peer loses or sends twice shows here and not in the peer's own books.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import re
 import sys
@@ -23,6 +24,9 @@ import uvloop
 
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _TO = re.compile(rb'"to": ?"\+?(\d+)"')
+
+_IDS = itertools.count(1)
+"""No id is given twice, also after the books were begun again: a run takes that for a fault."""
 
 NUMBER = json.dumps(
     {
@@ -56,7 +60,7 @@ class World:
         self.told[number] += 1
         return (
             b'{"messaging_product":"whatsapp","contacts":[{"input":"%b","wa_id":"%b"}],'
-            b'"messages":[{"id":"wamid.%b%04d"}]}' % (number, number, number, self.told[number])
+            b'"messages":[{"id":"wamid.%b%08d"}]}' % (number, number, number, next(_IDS))
         )
 
     def stats(self) -> bytes:
